@@ -62,6 +62,8 @@ reasons! {
     DnsNoAddress = 4, "dns_no_address";
     /// Every address lies in a range that this agent may not probe.
     AddressBlocked = 5, "address_blocked";
+    /// The agent could not probe: out of sockets, ports or memory, or a bug of its own.
+    AgentFault = 6, "agent_fault";
     /// The connection was refused (TCP RST to SYN).
     ConnectRefused = 10, "connect_refused";
     /// No answer to the connection attempt in time.
@@ -109,7 +111,7 @@ reasons! {
 pub enum ReasonClass {
     /// Names do not resolve.
     Dns,
-    /// This agent refuses to probe the address; never the site's fault.
+    /// This agent may not or cannot probe; never the site's fault.
     Blocked,
     /// No connection.
     Connect,
