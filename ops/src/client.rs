@@ -106,7 +106,9 @@ pub(crate) struct Client {
 
 impl std::fmt::Debug for Client {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Client").field("server", &self.server).finish_non_exhaustive()
+        f.debug_struct("Client")
+            .field("server", &self.server)
+            .finish_non_exhaustive()
     }
 }
 
@@ -119,53 +121,66 @@ impl Client {
         let authority = url::Url::parse(server)
             .ok()
             .filter(|url| url.scheme() == "http")
-            .and_then(|url| Some(format!("{}:{}", url.host_str()?, url.port_or_known_default()?)))
-            .ok_or_else(|| CallError::Server { server: server.to_owned() })?;
+            .and_then(|url| {
+                Some(format!(
+                    "{}:{}",
+                    url.host_str()?,
+                    url.port_or_known_default()?
+                ))
+            })
+            .ok_or_else(|| CallError::Server {
+                server: server.to_owned(),
+            })?;
         let token = token_file
             .map(|path| {
                 std::fs::read_to_string(path)
                     .map(|text| text.trim().to_owned())
-                    .map_err(|source| CallError::TokenFile { path: path.clone(), source })
+                    .map_err(|source| CallError::TokenFile {
+                        path: path.clone(),
+                        source,
+                    })
             })
             .transpose()?;
-        Ok(Self { server: server.to_owned(), authority, token })
-    }
-
-    /// The address as it was given.
-    pub(crate) fn server(&self) -> &str {
-        &self.server
+        Ok(Self {
+            server: server.to_owned(),
+            authority,
+            token,
+        })
     }
 
     /// Reads `path`.
     pub(crate) async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, CallError> {
-        self.call(Method::GET, path, "application/json", Bytes::new()).await
+        self.call(Method::GET, path, "application/json", Bytes::new())
+            .await
     }
 
     /// Sends `body` to `path`.
-    pub(crate) async fn post<B: Serialize, T: DeserializeOwned>(&self, path: &str, body: &B) -> Result<T, CallError> {
-        let body = serde_json::to_vec(body).map_err(|source| CallError::Shape { path: path.to_owned(), source })?;
-        self.call(Method::POST, path, "application/json", body.into()).await
-    }
-
-    /// Sends ready-made bytes to `path`.
-    pub(crate) async fn post_bytes<T: DeserializeOwned>(
+    pub(crate) async fn post<B: Serialize, T: DeserializeOwned>(
         &self,
         path: &str,
-        content_type: &'static str,
-        body: Bytes,
+        body: &B,
     ) -> Result<T, CallError> {
-        self.call(Method::POST, path, content_type, body).await
+        let body = serde_json::to_vec(body).map_err(|source| CallError::Shape {
+            path: path.to_owned(),
+            source,
+        })?;
+        self.call(Method::POST, path, "application/json", body.into())
+            .await
     }
 
     /// Deletes what `path` names.
     pub(crate) async fn delete(&self, path: &str) -> Result<(), CallError> {
-        let response = self.send(Method::DELETE, path, "application/json", Bytes::new()).await?;
+        let response = self
+            .send(Method::DELETE, path, "application/json", Bytes::new())
+            .await?;
         self.read(response).await.map(drop)
     }
 
     /// Opens `path` and leaves the body to the caller: a stream of events.
     pub(crate) async fn stream(&self, path: &str) -> Result<Incoming, CallError> {
-        let response = self.send(Method::GET, path, "application/json", Bytes::new()).await?;
+        let response = self
+            .send(Method::GET, path, "application/json", Bytes::new())
+            .await?;
         if response.status().is_success() {
             return Ok(response.into_body());
         }
@@ -184,7 +199,10 @@ impl Client {
     ) -> Result<T, CallError> {
         let response = self.send(method, path, content_type, body).await?;
         let bytes = self.read(response).await?;
-        serde_json::from_slice(&bytes).map_err(|source| CallError::Shape { path: path.to_owned(), source })
+        serde_json::from_slice(&bytes).map_err(|source| CallError::Shape {
+            path: path.to_owned(),
+            source,
+        })
     }
 
     async fn send(
@@ -214,7 +232,9 @@ impl Client {
         if let Some(token) = &self.token {
             request = request.header(AUTHORIZATION, format!("Bearer {token}"));
         }
-        let request = request.body(Full::new(body)).map_err(|error| broken(error.into()))?;
+        let request = request
+            .body(Full::new(body))
+            .map_err(|error| broken(error.into()))?;
         match tokio::time::timeout(ANSWER_TIMEOUT, sender.send_request(request)).await {
             Ok(answer) => answer.map_err(|error| broken(error.into())),
             Err(_) => Err(broken("no answer in time".into())),
@@ -228,15 +248,25 @@ impl Client {
             Ok(body) => body.map_err(|error| self.broken(error))?.to_bytes(),
             Err(_) => return Err(self.broken("the answer did not end in time".into())),
         };
-        if status.is_success() { Ok(bytes) } else { Err(CallError::Refused(Box::new(problem(status, &bytes)))) }
+        if status.is_success() {
+            Ok(bytes)
+        } else {
+            Err(CallError::Refused(Box::new(problem(status, &bytes))))
+        }
     }
 
     fn unreachable(&self, source: std::io::Error) -> CallError {
-        CallError::Unreachable { server: self.server.clone(), source }
+        CallError::Unreachable {
+            server: self.server.clone(),
+            source,
+        }
     }
 
     fn broken(&self, source: Box<dyn std::error::Error + Send + Sync>) -> CallError {
-        CallError::Broken { server: self.server.clone(), source }
+        CallError::Broken {
+            server: self.server.clone(),
+            source,
+        }
     }
 }
 

@@ -3,7 +3,10 @@
 //! Reads the tree as text. Each check collects every offence before it fails, so that one run
 //! shows all there is to mend.
 
-#![allow(clippy::unwrap_used, reason = "a test that cannot read the tree has nothing to say")]
+#![allow(
+    clippy::unwrap_used,
+    reason = "a test that cannot read the tree has nothing to say"
+)]
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
@@ -20,12 +23,22 @@ const ARROWS: &[(&str, &str, &[&str])] = &[
     (
         "picket-scheduler",
         "scheduler",
-        &["picket-wire", "picket-rt", "picket-scheduler-core", "picket-storage"],
+        &[
+            "picket-wire",
+            "picket-rt",
+            "picket-scheduler-core",
+            "picket-storage",
+        ],
     ),
     (
         "picket-agent",
         "probe-agent",
-        &["picket-wire", "picket-rt", "picket-agent-core", "picket-storage"],
+        &[
+            "picket-wire",
+            "picket-rt",
+            "picket-agent-core",
+            "picket-storage",
+        ],
     ),
     ("picket", "ops", &["picket-wire", "picket-rt"]),
     (
@@ -48,8 +61,17 @@ const PURE: &[&str] = &["wire/src", "scheduler/core/src", "probe-agent/core/src"
 
 /// What must not be named in a pure package, whatever a lint says.
 const IMPURE: &[&str] = &[
-    "std::fs", "std::net::Tcp", "std::net::Udp", "std::thread", "std::process", "std::env",
-    "Instant::now", "SystemTime::now", "tokio::", "HashMap", "HashSet",
+    "std::fs",
+    "std::net::Tcp",
+    "std::net::Udp",
+    "std::thread",
+    "std::process",
+    "std::env",
+    "Instant::now",
+    "SystemTime::now",
+    "tokio::",
+    "HashMap",
+    "HashSet",
 ];
 
 /// Functions longer than this need a line in [`LONG_FUNCTIONS`] with a reason.
@@ -59,7 +81,10 @@ const FUNCTION_LINES_MAX: usize = 70;
 const LONG_FUNCTIONS: &[(&str, &str, &str)] = &[];
 
 fn root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_path_buf()
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .parent()
+        .unwrap()
+        .to_path_buf()
 }
 
 fn files(below: &Path, ending: &str, found: &mut Vec<PathBuf>) {
@@ -83,7 +108,11 @@ fn tree(ending: &str) -> Vec<(String, String)> {
     found
         .into_iter()
         .map(|path| {
-            let shown = path.strip_prefix(root()).unwrap().to_string_lossy().into_owned();
+            let shown = path
+                .strip_prefix(root())
+                .unwrap()
+                .to_string_lossy()
+                .into_owned();
             (shown, fs::read_to_string(&path).unwrap())
         })
         .collect()
@@ -103,7 +132,10 @@ fn production(text: &str) -> &str {
 }
 
 fn manifest(folder: &str) -> toml::Table {
-    fs::read_to_string(root().join(folder).join("Cargo.toml")).unwrap().parse().unwrap()
+    fs::read_to_string(root().join(folder).join("Cargo.toml"))
+        .unwrap()
+        .parse()
+        .unwrap()
 }
 
 #[test]
@@ -111,7 +143,11 @@ fn arrows_between_packages_go_down_only() {
     let mut offences = Vec::new();
     for (package, folder, allowed) in ARROWS {
         let manifest = manifest(folder);
-        assert_eq!(manifest["package"]["name"].as_str(), Some(*package), "{folder}");
+        assert_eq!(
+            manifest["package"]["name"].as_str(),
+            Some(*package),
+            "{folder}"
+        );
         let named: BTreeSet<&str> = manifest["dependencies"]
             .as_table()
             .unwrap()
@@ -134,14 +170,31 @@ fn the_workspace_is_exactly_the_table_of_packages() {
         .iter()
         .map(|member| member.as_str().unwrap().to_owned())
         .collect();
-    assert_eq!(members, ARROWS.iter().map(|(_, folder, _)| (*folder).to_owned()).collect());
+    assert_eq!(
+        members,
+        ARROWS
+            .iter()
+            .map(|(_, folder, _)| (*folder).to_owned())
+            .collect()
+    );
 }
 
 #[test]
 fn the_top_level_holds_what_the_layout_says() {
     let expected: BTreeSet<&str> = [
-        "Cargo.toml", "Cargo.lock", "scheduler", "probe-agent", "wire", "storage", "ops",
-        "loadtest", "docs", "deny.toml", "README.md", "LICENSE", "CHANGELOG.md",
+        "Cargo.toml",
+        "Cargo.lock",
+        "scheduler",
+        "probe-agent",
+        "wire",
+        "storage",
+        "ops",
+        "loadtest",
+        "docs",
+        "deny.toml",
+        "README.md",
+        "LICENSE",
+        "CHANGELOG.md",
     ]
     .into();
     let present: BTreeSet<String> = fs::read_dir(root())
@@ -149,7 +202,10 @@ fn the_top_level_holds_what_the_layout_says() {
         .map(|entry| entry.unwrap().file_name().to_string_lossy().into_owned())
         .filter(|name| !name.starts_with('.') && name != "target")
         .collect();
-    assert_eq!(present.iter().map(String::as_str).collect::<BTreeSet<_>>(), expected);
+    assert_eq!(
+        present.iter().map(String::as_str).collect::<BTreeSet<_>>(),
+        expected
+    );
 }
 
 #[test]
@@ -157,19 +213,30 @@ fn every_manifest_inherits_lints_and_versions() {
     let mut offences = Vec::new();
     for (_, folder, _) in ARROWS {
         let manifest = manifest(folder);
-        if manifest.get("lints").and_then(|lints| lints.get("workspace")) != Some(&true.into()) {
+        if manifest
+            .get("lints")
+            .and_then(|lints| lints.get("workspace"))
+            != Some(&true.into())
+        {
             offences.push(format!("{folder}/Cargo.toml does not inherit the lints"));
         }
         for section in ["dependencies", "dev-dependencies"] {
-            let Some(table) = manifest.get(section).and_then(toml::Value::as_table) else { continue };
+            let Some(table) = manifest.get(section).and_then(toml::Value::as_table) else {
+                continue;
+            };
             for (name, value) in table {
                 if value.get("workspace") != Some(&true.into()) {
-                    offences.push(format!("{folder}/Cargo.toml: {name} has a version of its own"));
+                    offences.push(format!(
+                        "{folder}/Cargo.toml: {name} has a version of its own"
+                    ));
                 }
             }
         }
     }
-    report("versions and lints live in the workspace's manifest", &offences);
+    report(
+        "versions and lints live in the workspace's manifest",
+        &offences,
+    );
 }
 
 #[test]
@@ -186,7 +253,10 @@ fn pure_packages_name_nothing_impure() {
             }
         }
     }
-    report("a pure package does no I/O, reads no clock and keeps order", &offences);
+    report(
+        "a pure package does no I/O, reads no clock and keeps order",
+        &offences,
+    );
 }
 
 #[test]
@@ -196,13 +266,19 @@ fn every_source_file_says_what_it_is() {
         .filter(|(_, text)| !text.starts_with("//! ") || text.starts_with("//! placeholder"))
         .map(|(path, _)| path)
         .collect();
-    report("the first line of a file is a `//!` line that says what it holds", &offences);
+    report(
+        "the first line of a file is a `//!` line that says what it holds",
+        &offences,
+    );
 }
 
 #[test]
 fn modules_stand_beside_their_folders() {
-    let offences: Vec<String> =
-        tree("mod.rs").into_iter().map(|(path, _)| path).filter(|path| path.ends_with("/mod.rs")).collect();
+    let offences: Vec<String> = tree("mod.rs")
+        .into_iter()
+        .map(|(path, _)| path)
+        .filter(|path| path.ends_with("/mod.rs"))
+        .collect();
     report("`foo.rs` beside `foo/`, no `mod.rs`", &offences);
 }
 
@@ -210,8 +286,14 @@ fn modules_stand_beside_their_folders() {
 fn no_leftovers() {
     // Spelled in halves, so that this file does not find itself.
     let words = [
-        ["TO", "DO"], ["FIX", "ME"], ["XX", "X"], ["db", "g!("], ["todo", "!("],
-        ["unimplem", "ented!("], ["#[igno", "re"], ["unbounded_", "channel"],
+        ["TO", "DO"],
+        ["FIX", "ME"],
+        ["XX", "X"],
+        ["db", "g!("],
+        ["todo", "!("],
+        ["unimplem", "ented!("],
+        ["#[igno", "re"],
+        ["unbounded_", "channel"],
     ]
     .map(|halves| halves.concat());
     let mut offences = Vec::new();
@@ -222,7 +304,10 @@ fn no_leftovers() {
             }
         }
     }
-    report("what is not done has no marker in the code, and every channel has a bound", &offences);
+    report(
+        "what is not done has no marker in the code, and every channel has a bound",
+        &offences,
+    );
 }
 
 #[test]
@@ -271,8 +356,10 @@ fn long_functions_are_listed_with_a_reason() {
             }
         }
     }
-    let listed: BTreeSet<(String, String)> =
-        LONG_FUNCTIONS.iter().map(|(path, name, _)| ((*path).to_owned(), (*name).to_owned())).collect();
+    let listed: BTreeSet<(String, String)> = LONG_FUNCTIONS
+        .iter()
+        .map(|(path, name, _)| ((*path).to_owned(), (*name).to_owned()))
+        .collect();
     let mut offences: Vec<String> = seen
         .iter()
         .filter(|(key, _)| !listed.contains(*key))
@@ -284,7 +371,10 @@ fn long_functions_are_listed_with_a_reason() {
             .filter(|key| !seen.contains_key(*key))
             .map(|(path, name)| format!("{path}: {name} is short now; take it off the list")),
     );
-    report("a function above 70 lines needs a reason in this file", &offences);
+    report(
+        "a function above 70 lines needs a reason in this file",
+        &offences,
+    );
 }
 
 /// Names and lengths of the functions of a formatted file: from a line that holds `fn name` to the
@@ -294,10 +384,24 @@ fn functions(text: &str) -> Vec<(String, usize)> {
     let mut found = Vec::new();
     for (start, line) in lines.iter().enumerate() {
         let trimmed = line.trim_start();
-        let Some(position) = trimmed.find("fn ") else { continue };
+        let Some(position) = trimmed.find("fn ") else {
+            continue;
+        };
         let before = &trimmed[..position];
-        let qualifiers = ["pub", "pub(crate)", "pub(super)", "async", "const", "extern", "unsafe", "\"C\""];
-        if !before.split_whitespace().all(|word| qualifiers.contains(&word)) {
+        let qualifiers = [
+            "pub",
+            "pub(crate)",
+            "pub(super)",
+            "async",
+            "const",
+            "extern",
+            "unsafe",
+            "\"C\"",
+        ];
+        if !before
+            .split_whitespace()
+            .all(|word| qualifiers.contains(&word))
+        {
             continue;
         }
         let name: String = trimmed[position + 3..]
@@ -329,7 +433,11 @@ fn links_between_pages_lead_somewhere() {
     let mut offences = Vec::new();
     for (path, text) in tree(".md") {
         let folder = root().join(&path).parent().unwrap().to_path_buf();
-        for target in text.split("](").skip(1).filter_map(|rest| rest.split(')').next()) {
+        for target in text
+            .split("](")
+            .skip(1)
+            .filter_map(|rest| rest.split(')').next())
+        {
             let file = target.split('#').next().unwrap();
             if file.is_empty() || file.contains("://") || file.starts_with("mailto:") {
                 continue;
@@ -344,7 +452,15 @@ fn links_between_pages_lead_somewhere() {
 
 #[test]
 fn code_named_in_pages_exists() {
-    let tops = ["scheduler/", "probe-agent/", "wire/", "storage/", "ops/", "loadtest/", "docs/"];
+    let tops = [
+        "scheduler/",
+        "probe-agent/",
+        "wire/",
+        "storage/",
+        "ops/",
+        "loadtest/",
+        "docs/",
+    ];
     let mut offences = Vec::new();
     for (path, text) in tree(".md") {
         for quoted in text.split('`').skip(1).step_by(2) {
