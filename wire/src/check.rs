@@ -45,7 +45,11 @@ impl Cadence {
     /// # Errors
     /// When no such interval exists.
     pub fn from_secs(secs: u32) -> Result<Self, SpecError> {
-        if INTERVALS_SECS.contains(&secs) { Ok(Self(secs)) } else { Err(SpecError::Interval(secs)) }
+        if INTERVALS_SECS.contains(&secs) {
+            Ok(Self(secs))
+        } else {
+            Err(SpecError::Interval(secs))
+        }
     }
 
     /// Its length in seconds.

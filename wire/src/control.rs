@@ -143,7 +143,9 @@ pub struct ProbeOrder {
 #[derive(Debug, Clone, PartialEq, Eq, Archive, Serialize, Deserialize, thiserror::Error)]
 pub enum Refusal {
     /// The sender's schemas and ours do not overlap.
-    #[error("schema {theirs_min}..={theirs_max} is not understood here; expected {ours_min}..={ours_max}")]
+    #[error(
+        "schema {theirs_min}..={theirs_max} is not understood here; expected {ours_min}..={ours_max}"
+    )]
     Schema {
         /// Lowest the sender reads.
         theirs_min: u16,
@@ -208,7 +210,14 @@ pub struct EnrolRequest {
 
 impl std::fmt::Debug for EnrolRequest {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Self { token: _, csr, name, region, zone, network } = self;
+        let Self {
+            token: _,
+            csr,
+            name,
+            region,
+            zone,
+            network,
+        } = self;
         f.debug_struct("EnrolRequest")
             .field("token", &"…")
             .field("csr_bytes", &csr.len())

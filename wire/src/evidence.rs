@@ -2,7 +2,9 @@
 
 use rkyv::{Archive, Deserialize, Serialize};
 
-use crate::id::{AgentId, CheckId, EndpointId, Epoch, Incarnation, OrderId, Seq, ShardSlot, SiteId};
+use crate::id::{
+    AgentId, CheckId, EndpointId, Epoch, Incarnation, OrderId, Seq, ShardSlot, SiteId,
+};
 use crate::outcome::Probe;
 
 /// Where a trace began, so that one trace follows a failing check from probe to incident (W3C

@@ -108,8 +108,17 @@ pub struct Testimony {
 
 /// Whether testimony counted towards the verdict.
 #[derive(
-    Debug, Clone, Copy, PartialEq, Eq, Archive, Serialize, Deserialize, serde::Serialize,
-    serde::Deserialize, utoipa::ToSchema,
+    Debug,
+    Clone,
+    Copy,
+    PartialEq,
+    Eq,
+    Archive,
+    Serialize,
+    Deserialize,
+    serde::Serialize,
+    serde::Deserialize,
+    utoipa::ToSchema,
 )]
 #[serde(rename_all = "snake_case")]
 pub enum Counted {
@@ -181,8 +190,17 @@ pub struct AssignedFact {
 
 /// Why a shard slot moved.
 #[derive(
-    Debug, Clone, Copy, PartialEq, Eq, Archive, Serialize, Deserialize, serde::Serialize,
-    serde::Deserialize, utoipa::ToSchema,
+    Debug,
+    Clone,
+    Copy,
+    PartialEq,
+    Eq,
+    Archive,
+    Serialize,
+    Deserialize,
+    serde::Serialize,
+    serde::Deserialize,
+    utoipa::ToSchema,
 )]
 #[serde(rename_all = "snake_case")]
 pub enum AssignCause {

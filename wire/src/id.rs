@@ -58,6 +58,17 @@ macro_rules! typed_id {
             }
         }
 
+        impl utoipa::PartialSchema for $name {
+            fn schema() -> utoipa::openapi::RefOr<utoipa::openapi::Schema> {
+                utoipa::openapi::ObjectBuilder::new()
+                    .schema_type(utoipa::openapi::schema::Type::String)
+                    .pattern(Some(concat!("^", $prefix, "_[0-9]+$")))
+                    .into()
+            }
+        }
+
+        impl utoipa::ToSchema for $name {}
+
         impl serde::Serialize for $name {
             fn serialize<S: serde::Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
                 s.collect_str(self)
@@ -131,7 +142,7 @@ macro_rules! counter {
         $(#[$doc])*
         #[derive(
             Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Archive, Serialize,
-            Deserialize, serde::Serialize, serde::Deserialize,
+            Deserialize, serde::Serialize, serde::Deserialize, utoipa::ToSchema,
         )]
         #[serde(transparent)]
         pub struct $name(pub $int);
@@ -184,16 +195,38 @@ counter!(
 
 /// The n-th concurrent owner of a shard; two slots of one shard stand in different regions.
 #[derive(
-    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Archive, Serialize, Deserialize,
-    serde::Serialize, serde::Deserialize,
+    Debug,
+    Clone,
+    Copy,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Hash,
+    Archive,
+    Serialize,
+    Deserialize,
+    serde::Serialize,
+    serde::Deserialize,
 )]
 #[serde(transparent)]
 pub struct Slot(pub u8);
 
 /// What is assigned: one slot of one shard of one placement group.
 #[derive(
-    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Archive, Serialize, Deserialize,
-    serde::Serialize, serde::Deserialize,
+    Debug,
+    Clone,
+    Copy,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Hash,
+    Archive,
+    Serialize,
+    Deserialize,
+    serde::Serialize,
+    serde::Deserialize,
 )]
 pub struct ShardSlot {
     /// The placement group.
@@ -254,7 +287,15 @@ mod tests {
 
     #[test]
     fn a_foreign_prefix_a_sign_or_junk_is_refused() {
-        for text in ["chk_42", "end_", "end_+1", "end_-1", "end_4 2", "42", "end_99999999999999999999"] {
+        for text in [
+            "chk_42",
+            "end_",
+            "end_+1",
+            "end_-1",
+            "end_4 2",
+            "42",
+            "end_99999999999999999999",
+        ] {
             let error = text.parse::<EndpointId>().expect_err(text);
             assert_eq!(error.prefix, "end");
         }

@@ -5,23 +5,31 @@
 //! of the HTTP API ([`api`]). Comes in: bytes from strangers. Goes out: values that keep their
 //! bounds, or an error that names what was wrong. Never here: sockets, clocks, files.
 
-#![warn(clippy::iter_over_hash_type, clippy::float_arithmetic, clippy::wildcard_enum_match_arm)]
+#![warn(
+    clippy::iter_over_hash_type,
+    clippy::float_arithmetic,
+    clippy::wildcard_enum_match_arm
+)]
 #![warn(clippy::indexing_slicing)]
 
-pub mod id;
-pub mod time;
-pub mod name;
-pub mod limits;
-pub mod check;
-pub mod reason;
-pub mod outcome;
-pub mod state;
-pub mod evidence;
+pub mod api;
 pub mod assignment;
-pub mod lane;
-pub mod fact;
-pub mod control;
-pub mod latency;
 pub mod blob;
-pub mod envelope;
+pub mod check;
 pub mod codec;
+pub mod control;
+pub mod dispersal;
+pub mod envelope;
+pub mod evidence;
+pub mod fact;
+pub mod id;
+pub mod lane;
+pub mod latency;
+pub mod limits;
+pub mod name;
+pub mod outcome;
+pub mod peer;
+pub mod reason;
+pub mod state;
+pub mod time;
+mod varint;

@@ -4,13 +4,24 @@ use std::net::IpAddr;
 
 use rkyv::{Archive, Deserialize, Serialize};
 
+use crate::limits::DETAIL_MAX_BYTES;
 use crate::reason::Reason;
 use crate::time::{Span, Timestamp};
 
 /// How long each phase took, in microseconds; zero where the phase did not happen.
 #[derive(
-    Debug, Clone, Copy, Default, PartialEq, Eq, Archive, Serialize, Deserialize, serde::Serialize,
-    serde::Deserialize, utoipa::ToSchema,
+    Debug,
+    Clone,
+    Copy,
+    Default,
+    PartialEq,
+    Eq,
+    Archive,
+    Serialize,
+    Deserialize,
+    serde::Serialize,
+    serde::Deserialize,
+    utoipa::ToSchema,
 )]
 pub struct Phases {
     /// Resolving the name.
@@ -51,5 +62,23 @@ impl Probe {
     #[must_use]
     pub const fn is_ok(&self) -> bool {
         self.reason.is_none()
+    }
+}
+
+/// As much of `text` as a probe's `detail` may hold.
+#[must_use]
+pub fn bounded_detail(text: &str) -> String {
+    text.get(..text.floor_char_boundary(DETAIL_MAX_BYTES)).unwrap_or_default().to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_long_detail_is_cut_between_characters() {
+        assert_eq!(bounded_detail("connection refused"), "connection refused");
+        let long = "é".repeat(DETAIL_MAX_BYTES);
+        assert_eq!(bounded_detail(&format!("x{long}")).len(), DETAIL_MAX_BYTES - 1);
     }
 }

@@ -10,16 +10,38 @@ use rkyv::{Archive, Deserialize, Serialize};
 
 /// An instant: milliseconds since 1970-01-01T00:00:00Z, leap seconds not counted.
 #[derive(
-    Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Archive, Serialize, Deserialize,
-    serde::Serialize, serde::Deserialize,
+    Clone,
+    Copy,
+    Default,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Hash,
+    Archive,
+    Serialize,
+    Deserialize,
+    serde::Serialize,
+    serde::Deserialize,
 )]
 #[serde(transparent)]
 pub struct Timestamp(pub i64);
 
 /// A length of time in whole milliseconds, never negative.
 #[derive(
-    Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Archive, Serialize, Deserialize,
-    serde::Serialize, serde::Deserialize,
+    Clone,
+    Copy,
+    Default,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Hash,
+    Archive,
+    Serialize,
+    Deserialize,
+    serde::Serialize,
+    serde::Deserialize,
 )]
 #[serde(transparent)]
 pub struct Span(pub u64);
@@ -29,6 +51,17 @@ impl Timestamp {
     pub const MIN: Self = Self(i64::MIN);
     /// After every instant that is observed: the open end of an interval.
     pub const MAX: Self = Self(i64::MAX);
+
+    /// 0000-01-01T00:00:00Z, the first instant with a text form (RFC 3339, section 1).
+    pub const CALENDAR_START: Self = Self(-62_167_219_200_000);
+    /// 10000-01-01T00:00:00Z, the first instant after the last with a text form.
+    pub const CALENDAR_END: Self = Self(253_402_300_800_000);
+
+    /// Whether this instant has a text form.
+    #[must_use]
+    pub const fn is_on_calendar(self) -> bool {
+        Self::CALENDAR_START.0 <= self.0 && self.0 < Self::CALENDAR_END.0
+    }
 
     /// The time since `earlier`, zero when `earlier` lies ahead.
     #[must_use]
@@ -43,7 +76,7 @@ impl Timestamp {
     #[must_use]
     pub fn floor_to(self, span: Span) -> Self {
         let step = i64::try_from(span.0).unwrap_or(i64::MAX);
-        Self(self.0.div_euclid(step) * step)
+        Self(self.0.div_euclid(step).saturating_mul(step))
     }
 }
 
@@ -68,7 +101,10 @@ impl Add<Span> for Timestamp {
     type Output = Self;
 
     fn add(self, span: Span) -> Self {
-        Self(self.0.saturating_add(i64::try_from(span.0).unwrap_or(i64::MAX)))
+        Self(
+            self.0
+                .saturating_add(i64::try_from(span.0).unwrap_or(i64::MAX)),
+        )
     }
 }
 
@@ -76,7 +112,10 @@ impl Sub<Span> for Timestamp {
     type Output = Self;
 
     fn sub(self, span: Span) -> Self {
-        Self(self.0.saturating_sub(i64::try_from(span.0).unwrap_or(i64::MAX)))
+        Self(
+            self.0
+                .saturating_sub(i64::try_from(span.0).unwrap_or(i64::MAX)),
+        )
     }
 }
 
@@ -113,8 +152,19 @@ impl fmt::Display for Span {
 
 /// A half-open stretch of time, `[from, until)`.
 #[derive(
-    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Archive, Serialize, Deserialize,
-    serde::Serialize, serde::Deserialize,
+    Debug,
+    Clone,
+    Copy,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Hash,
+    Archive,
+    Serialize,
+    Deserialize,
+    serde::Serialize,
+    serde::Deserialize,
 )]
 pub struct Interval {
     /// First instant inside.

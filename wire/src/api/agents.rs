@@ -79,7 +79,13 @@ pub struct JoinTokenReply {
 
 impl std::fmt::Debug for JoinTokenReply {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Self { token: _, expires_at } = self;
-        f.debug_struct("JoinTokenReply").field("token", &"…").field("expires_at", expires_at).finish()
+        let Self {
+            token: _,
+            expires_at,
+        } = self;
+        f.debug_struct("JoinTokenReply")
+            .field("token", &"…")
+            .field("expires_at", expires_at)
+            .finish()
     }
 }

@@ -4,8 +4,8 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use crate::api::instant::Instant;
-use crate::id::{AgentId, CheckId, EndpointId, GroupId, IncidentId, ShardId, SiteId};
 use crate::fact::AssignCause;
+use crate::id::{AgentId, CheckId, EndpointId, GroupId, IncidentId, ShardId, SiteId};
 use crate::name::Name;
 use crate::state::State;
 

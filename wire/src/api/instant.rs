@@ -40,7 +40,11 @@ fn date_of(days: i64) -> (i64, i64, i64) {
     let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
     let month_from_march = (5 * day_of_year + 2) / 153;
     let day = day_of_year - (153 * month_from_march + 2) / 5 + 1;
-    let month = if month_from_march < 10 { month_from_march + 3 } else { month_from_march - 9 };
+    let month = if month_from_march < 10 {
+        month_from_march + 3
+    } else {
+        month_from_march - 9
+    };
     let year = era * 400 + year_of_era + i64::from(month <= 2);
     (year, month, day)
 }
@@ -89,7 +93,9 @@ fn parse(text: &str) -> Option<Instant> {
         return None;
     }
     let of_day = (hour * 60 + minute) * 60_000 + second * 1_000 + millis(fraction)?;
-    Some(Instant(Timestamp(days_of(year, month, day) * DAY_MS + of_day - offset_ms(zone)?)))
+    Some(Instant(Timestamp(
+        days_of(year, month, day) * DAY_MS + of_day - offset_ms(zone)?,
+    )))
 }
 
 fn digits(text: &str) -> Option<i64> {
@@ -101,7 +107,12 @@ fn digits(text: &str) -> Option<i64> {
 fn three(text: &str, separator: char, widths: [usize; 3]) -> Option<(i64, i64, i64)> {
     let mut parts = text.split(separator);
     let [a, b, c] = widths;
-    let mut next = |width| parts.next().filter(|part| part.len() == width).and_then(digits);
+    let mut next = |width| {
+        parts
+            .next()
+            .filter(|part| part.len() == width)
+            .and_then(digits)
+    };
     let values = (next(a)?, next(b)?, next(c)?);
     parts.next().is_none().then_some(values)
 }
@@ -109,7 +120,11 @@ fn three(text: &str, separator: char, widths: [usize; 3]) -> Option<(i64, i64, i
 fn millis(fraction: &str) -> Option<i64> {
     let value = digits(fraction)?;
     let width = u32::try_from(fraction.len()).ok()?;
-    Some(if width <= 3 { value * 10_i64.pow(3 - width) } else { value / 10_i64.pow(width - 3) })
+    Some(if width <= 3 {
+        value * 10_i64.pow(3 - width)
+    } else {
+        value / 10_i64.pow(width - 3)
+    })
 }
 
 fn offset_ms(zone: &str) -> Option<i64> {
@@ -139,7 +154,9 @@ impl utoipa::PartialSchema for Instant {
     fn schema() -> utoipa::openapi::RefOr<utoipa::openapi::Schema> {
         utoipa::openapi::ObjectBuilder::new()
             .schema_type(utoipa::openapi::schema::Type::String)
-            .format(Some(utoipa::openapi::SchemaFormat::KnownFormat(utoipa::openapi::KnownFormat::DateTime)))
+            .format(Some(utoipa::openapi::SchemaFormat::KnownFormat(
+                utoipa::openapi::KnownFormat::DateTime,
+            )))
             .description(Some("RFC 3339, UTC, milliseconds"))
             .into()
     }
@@ -174,7 +191,16 @@ mod tests {
 
     #[test]
     fn what_is_no_instant_is_refused() {
-        for text in ["", "2026-02-29T00:00:00Z", "2026-13-01T00:00:00Z", "2026-01-01T24:00:00Z", "2026-01-01", "2026-1-1T00:00:00Z", "2026-01-01T00:00:00", "éé26-01-01T00:00:00Z"] {
+        for text in [
+            "",
+            "2026-02-29T00:00:00Z",
+            "2026-13-01T00:00:00Z",
+            "2026-01-01T24:00:00Z",
+            "2026-01-01",
+            "2026-1-1T00:00:00Z",
+            "2026-01-01T00:00:00",
+            "éé26-01-01T00:00:00Z",
+        ] {
             assert!(text.parse::<Instant>().is_err(), "{text}");
         }
     }

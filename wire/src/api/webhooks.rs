@@ -29,7 +29,9 @@ pub struct WebhookRequest {
 impl std::fmt::Debug for WebhookRequest {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let Self { url, secret: _ } = self;
-        f.debug_struct("WebhookRequest").field("url", url).finish_non_exhaustive()
+        f.debug_struct("WebhookRequest")
+            .field("url", url)
+            .finish_non_exhaustive()
     }
 }
 
@@ -45,7 +47,9 @@ pub struct WebhookReply {
 impl std::fmt::Debug for WebhookReply {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let Self { webhook, secret: _ } = self;
-        f.debug_struct("WebhookReply").field("webhook", webhook).finish_non_exhaustive()
+        f.debug_struct("WebhookReply")
+            .field("webhook", webhook)
+            .finish_non_exhaustive()
     }
 }
 

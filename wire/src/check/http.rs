@@ -7,8 +7,17 @@ use crate::limits::{HOST_MAX_BYTES, NEEDLE_MAX_BYTES, URL_MAX_BYTES};
 
 /// The request method.
 #[derive(
-    Debug, Clone, Copy, PartialEq, Eq, Archive, Serialize, Deserialize, serde::Serialize,
-    serde::Deserialize, utoipa::ToSchema,
+    Debug,
+    Clone,
+    Copy,
+    PartialEq,
+    Eq,
+    Archive,
+    Serialize,
+    Deserialize,
+    serde::Serialize,
+    serde::Deserialize,
+    utoipa::ToSchema,
 )]
 #[serde(rename_all = "UPPERCASE")]
 pub enum Method {
@@ -20,8 +29,17 @@ pub enum Method {
 
 /// How the connection of a probe is made.
 #[derive(
-    Debug, Clone, Copy, PartialEq, Eq, Archive, Serialize, Deserialize, serde::Serialize,
-    serde::Deserialize, utoipa::ToSchema,
+    Debug,
+    Clone,
+    Copy,
+    PartialEq,
+    Eq,
+    Archive,
+    Serialize,
+    Deserialize,
+    serde::Serialize,
+    serde::Deserialize,
+    utoipa::ToSchema,
 )]
 #[serde(rename_all = "snake_case")]
 pub enum Handshake {
@@ -80,7 +98,11 @@ impl HttpSpec {
     /// Names the first field that breaks its rule.
     pub fn validate(&self) -> Result<(), SpecError> {
         let refuse = |field, expected, got: &str| {
-            Err(SpecError::Field { field, expected, got: got.chars().take(64).collect() })
+            Err(SpecError::Field {
+                field,
+                expected,
+                got: got.chars().take(64).collect(),
+            })
         };
         let graphic = |text: &str| text.bytes().all(|b| b.is_ascii_graphic());
         if self.host.is_empty() || self.host.len() > HOST_MAX_BYTES || !graphic(&self.host) {
@@ -89,15 +111,26 @@ impl HttpSpec {
         if self.port == 0 {
             return refuse("port", "1 to 65535", "0");
         }
-        if !self.target.starts_with('/') || self.target.len() > URL_MAX_BYTES || !graphic(&self.target) {
-            return refuse("target", "a path of visible ASCII characters beginning with `/`", &self.target);
+        if !self.target.starts_with('/')
+            || self.target.len() > URL_MAX_BYTES
+            || !graphic(&self.target)
+        {
+            return refuse(
+                "target",
+                "a path of visible ASCII characters beginning with `/`",
+                &self.target,
+            );
         }
         let statuses = 100..=599;
         if !statuses.contains(&self.status_min)
             || !statuses.contains(&self.status_max)
             || self.status_min > self.status_max
         {
-            return refuse("status", "a range within 100 to 599", &format!("{}-{}", self.status_min, self.status_max));
+            return refuse(
+                "status",
+                "a range within 100 to 599",
+                &format!("{}-{}", self.status_min, self.status_max),
+            );
         }
         match &self.body_contains {
             Some(needle) if needle.is_empty() || needle.len() > NEEDLE_MAX_BYTES => {
@@ -112,7 +145,11 @@ impl HttpSpec {
     pub fn url(&self) -> String {
         let scheme = if self.tls { "https" } else { "http" };
         let default_port = if self.tls { 443 } else { 80 };
-        let host = if self.host.contains(':') { format!("[{}]", self.host) } else { self.host.clone() };
+        let host = if self.host.contains(':') {
+            format!("[{}]", self.host)
+        } else {
+            self.host.clone()
+        };
         if self.port == default_port {
             format!("{scheme}://{host}{}", self.target)
         } else {
@@ -127,8 +164,12 @@ mod tests {
 
     #[test]
     fn the_url_shows_a_port_only_where_it_is_needed() {
-        let spec = |tls, host: &str, port| HttpSpec::plain(tls, host.to_owned(), port, "/a?b".to_owned());
-        assert_eq!(spec(true, "example.org", 443).url(), "https://example.org/a?b");
+        let spec =
+            |tls, host: &str, port| HttpSpec::plain(tls, host.to_owned(), port, "/a?b".to_owned());
+        assert_eq!(
+            spec(true, "example.org", 443).url(),
+            "https://example.org/a?b"
+        );
         assert_eq!(spec(false, "::1", 8080).url(), "http://[::1]:8080/a?b");
     }
 
