@@ -1,0 +1,100 @@
+//! What was said and heard about checks, as far as minds cannot hold it.
+//!
+//! A statement that is not acked yet outweighs what the schedulers say of the same check: they
+//! will hear it. What is heard of a slot before its checks are here waits for them.
+
+use std::collections::BTreeMap;
+
+use picket_wire::control::Beliefs;
+use picket_wire::id::{CheckId, Seq, ShardSlot};
+
+use crate::agent::Agent;
+use crate::agent::input::Said;
+use crate::belief::{Mind, Seen};
+use crate::table::Checks;
+
+/// Statements under way in both directions.
+#[derive(Debug, Default)]
+pub(super) struct Spoken {
+    /// In which batch the last statement about a check went.
+    unacked: BTreeMap<(ShardSlot, CheckId), Seq>,
+    by_seq: BTreeMap<Seq, Vec<(ShardSlot, CheckId)>>,
+    /// For slots that are not held yet.
+    early: BTreeMap<ShardSlot, BTreeMap<CheckId, Seen>>,
+}
+
+impl Spoken {
+    pub(super) fn new(said: &[Said]) -> Self {
+        let mut early: BTreeMap<_, BTreeMap<_, _>> = BTreeMap::new();
+        for Said { slot, check, ok } in said {
+            early
+                .entry(*slot)
+                .or_default()
+                .insert(*check, Seen::of(*ok));
+        }
+        Self {
+            early,
+            ..Self::default()
+        }
+    }
+
+    /// A statement goes in batch `seq`.
+    pub(super) fn note(&mut self, slot: ShardSlot, check: CheckId, seq: Seq) {
+        self.unacked.insert((slot, check), seq);
+        self.by_seq.entry(seq).or_default().push((slot, check));
+    }
+
+    /// Batches up to `seq` were heard.
+    pub(super) fn acked(&mut self, seq: Seq) {
+        let later = self.by_seq.split_off(&seq.next());
+        for (seq, statements) in std::mem::replace(&mut self.by_seq, later) {
+            for statement in statements {
+                if self.unacked.get(&statement) == Some(&seq) {
+                    self.unacked.remove(&statement);
+                }
+            }
+        }
+    }
+
+    /// Minds for the checks of a slot that is taken, with those of its version before.
+    pub(super) fn minds(
+        &mut self,
+        slot: ShardSlot,
+        checks: &Checks,
+        old: Option<(&Checks, &[Mind])>,
+    ) -> Vec<Mind> {
+        let early = self.early.remove(&slot).unwrap_or_default();
+        let of = |check: &CheckId| {
+            let before = old.and_then(|(old, minds)| minds.get(old.find(*check)?).copied());
+            let told = early.get(check).copied();
+            let mind = before.unwrap_or(Mind::NEW);
+            Mind {
+                told: told.unwrap_or(mind.told),
+                ..mind
+            }
+        };
+        checks.ids().iter().map(of).collect()
+    }
+}
+
+impl Agent {
+    /// Takes what the schedulers believe of some slots, completely.
+    pub(super) fn believe(&mut self, beliefs: Beliefs) {
+        let Beliefs { slots, mut failing } = beliefs;
+        failing.sort_unstable();
+        for slot in slots {
+            let Some(holding) = self.table.slot_mut(slot) else {
+                if self.wanted.expects(slot) {
+                    let failing = failing.iter().map(|check| (*check, Seen::Failing));
+                    self.spoken.early.insert(slot, failing.collect());
+                }
+                continue;
+            };
+            for (check, mind) in holding.checks.ids().iter().zip(&mut holding.minds) {
+                if !self.spoken.unacked.contains_key(&(slot, *check)) {
+                    mind.told = Seen::of(failing.binary_search(check).is_err());
+                }
+            }
+        }
+    }
+}
