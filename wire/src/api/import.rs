@@ -65,6 +65,8 @@ pub struct ImportReply {
     pub changed: u64,
     /// Endpoints that existed just so.
     pub unchanged: u64,
+    /// Rows that a later row of the same request overruled.
+    pub repeated: u64,
     /// Rows that were refused; all others are imported.
     pub rejected: Vec<RejectedRow>,
 }
