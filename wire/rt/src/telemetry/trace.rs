@@ -1,0 +1,170 @@
+//! Spans that leave over OTLP, and the context that ties a probe to its incident.
+//!
+//! The exporter has a runtime of its own, so that the last spans can still leave when the
+//! process's own tasks have ended.
+
+use std::time::Duration;
+
+use opentelemetry::Context;
+use opentelemetry::trace::{
+    SpanContext, SpanId, TraceContextExt, TraceFlags, TraceId, TraceState, TracerProvider,
+};
+use opentelemetry_otlp::{SpanExporter, WithExportConfig};
+use opentelemetry_sdk::Resource;
+use opentelemetry_sdk::trace::{Sampler, SdkTracerProvider};
+use picket_wire::evidence::TraceContext;
+use tokio::runtime::Runtime;
+use tracing::Span;
+use tracing::level_filters::LevelFilter;
+use tracing_opentelemetry::OpenTelemetrySpanExt;
+use tracing_subscriber::Layer;
+use tracing_subscriber::filter::Targets;
+use tracing_subscriber::registry::LookupSpan;
+
+use super::{TelemetryError, TelemetrySettings};
+
+/// How long one export may take before its batch is dropped.
+const EXPORT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// The name of our instrumentation in every span.
+const SCOPE: &str = "picket";
+
+/// The way out for spans.
+#[derive(Debug)]
+pub(super) struct Export {
+    provider: SdkTracerProvider,
+    runtime: Runtime,
+}
+
+impl Export {
+    /// Starts the exporter; `None` when no collector is configured.
+    pub(super) fn start(
+        service: &'static str,
+        settings: &TelemetrySettings,
+    ) -> Result<Option<Self>, TelemetryError> {
+        if !(0.0..=1.0).contains(&settings.trace_ratio) {
+            return Err(TelemetryError::Ratio(settings.trace_ratio));
+        }
+        let Some(endpoint) = &settings.otlp else {
+            return Ok(None);
+        };
+        if endpoint.strip_prefix("http://").is_none_or(str::is_empty) {
+            return Err(TelemetryError::Endpoint {
+                endpoint: endpoint.clone(),
+            });
+        }
+        let runtime = runtime().map_err(TelemetryError::Runtime)?;
+        let exporter = exporter(&runtime, endpoint).map_err(TelemetryError::Exporter)?;
+        let sampler = Sampler::TraceIdRatioBased(settings.trace_ratio);
+        let provider = SdkTracerProvider::builder()
+            .with_batch_exporter(exporter)
+            .with_sampler(Sampler::ParentBased(Box::new(sampler)))
+            .with_resource(Resource::builder().with_service_name(service).build())
+            .build();
+        Ok(Some(Self { provider, runtime }))
+    }
+
+    /// Turns spans of our own code into OpenTelemetry spans. The exporter's own crates are left
+    /// out: their spans would make new spans without end.
+    pub(super) fn layer<S>(&self) -> impl Layer<S> + use<S>
+    where
+        S: tracing::Subscriber + for<'a> LookupSpan<'a>,
+    {
+        let ours = Targets::new().with_target("picket", LevelFilter::INFO);
+        tracing_opentelemetry::layer()
+            .with_tracer(self.provider.tracer(SCOPE))
+            .with_filter(ours)
+    }
+
+    /// Sends what is left, for at most `timeout`.
+    pub(super) fn flush(self, timeout: Duration) {
+        if let Err(error) = self.provider.shutdown_with_timeout(timeout) {
+            tracing::debug!(%error, "the last spans were lost");
+        }
+        self.runtime.shutdown_background();
+    }
+}
+
+fn runtime() -> std::io::Result<Runtime> {
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .thread_name("picket-otlp")
+        .enable_all()
+        .build()
+}
+
+fn exporter(
+    runtime: &Runtime,
+    endpoint: &str,
+) -> Result<SpanExporter, opentelemetry_otlp::ExporterBuildError> {
+    let _inside = runtime.enter();
+    SpanExporter::builder()
+        .with_tonic()
+        .with_endpoint(endpoint)
+        .with_timeout(EXPORT_TIMEOUT)
+        .build()
+}
+
+/// The context of the current span, to be sent along; `None` when it is not traced.
+#[must_use]
+pub fn current_trace() -> Option<TraceContext> {
+    let context = Span::current().context();
+    let span = context.span();
+    let own = span.span_context();
+    (own.is_valid() && own.is_sampled()).then(|| TraceContext {
+        trace: own.trace_id().to_bytes(),
+        span: own.span_id().to_bytes(),
+    })
+}
+
+/// Makes `span` continue a trace that began elsewhere. Works until the span is first entered;
+/// without a collector it does nothing.
+pub fn set_parent(span: &Span, parent: TraceContext) {
+    let context = SpanContext::new(
+        TraceId::from_bytes(parent.trace),
+        SpanId::from_bytes(parent.span),
+        TraceFlags::SAMPLED,
+        true,
+        TraceState::default(),
+    );
+    if let Err(error) = span.set_parent(Context::new().with_remote_span_context(context)) {
+        tracing::trace!(%error, "the span does not continue its trace");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tracing_subscriber::layer::SubscriberExt;
+
+    #[test]
+    fn a_span_continues_the_trace_it_was_given() {
+        let provider = SdkTracerProvider::builder().build();
+        let layer = tracing_opentelemetry::layer().with_tracer(provider.tracer(SCOPE));
+        let subscriber = tracing_subscriber::registry().with(layer);
+        tracing::subscriber::with_default(subscriber, || {
+            let parent = TraceContext {
+                trace: [7; 16],
+                span: [9; 8],
+            };
+            let span = tracing::info_span!("confirm");
+            set_parent(&span, parent);
+            let own = span.in_scope(current_trace).expect("the span is sampled");
+            assert_eq!(own.trace, parent.trace);
+            assert_ne!(own.span, parent.span);
+        });
+    }
+
+    #[test]
+    fn without_a_collector_there_is_no_trace() {
+        let span = tracing::info_span!("probe");
+        set_parent(
+            &span,
+            TraceContext {
+                trace: [7; 16],
+                span: [9; 8],
+            },
+        );
+        assert_eq!(span.in_scope(current_trace), None);
+    }
+}

@@ -1,0 +1,11 @@
+//! The runtime over real sockets and files.
+
+#![allow(clippy::unwrap_used, reason = "a test that panics has failed")]
+
+mod enrol;
+mod hostile;
+mod identity;
+mod mesh;
+mod metrics_socket;
+mod stop;
+mod world;
