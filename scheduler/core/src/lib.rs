@@ -1,1 +1,30 @@
-//! placeholder
+//! What the scheduler decides: the replicated machine, and what its leader needs to drive it.
+//!
+//! Comes in: log entries with the leader's time in them, and plain values that describe the mesh
+//! (who is alive, what is assigned, what was covered). Goes out: replies, numbered facts, moves,
+//! choices, figures. Never here: sockets, files, a clock, randomness, floating point, or a map
+//! whose order differs between replicas. The same input gives the same output on every machine
+//! and in every build that speaks the same snapshot format.
+//!
+//! Replicated: [`machine`] with [`state`], [`command`], [`verdict`], [`incident`], [`cause`].
+
+#![warn(
+    clippy::iter_over_hash_type,
+    clippy::float_arithmetic,
+    clippy::wildcard_enum_match_arm
+)]
+
+pub mod cause;
+pub mod command;
+pub mod incident;
+pub mod interval_set;
+pub mod invariant;
+pub mod machine;
+pub mod maintenance;
+pub mod reply;
+pub mod snapshot;
+pub mod state;
+pub mod verdict;
+
+#[cfg(test)]
+mod testing;
