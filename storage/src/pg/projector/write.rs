@@ -1,0 +1,437 @@
+//! The statements that write a batch's rows.
+//!
+//! What is only appended goes by COPY; what replaces an earlier row goes by one upsert over
+//! `unnest`ed columns. Everything is prepared once per connection.
+
+use std::pin::pin;
+
+use deadpool_postgres::Transaction;
+use picket_wire::evidence::Role;
+use picket_wire::fact::{Testimony, Transition};
+use picket_wire::id::FactSeq;
+use picket_wire::outcome::Probe;
+use tokio_postgres::binary_copy::BinaryCopyInWriter;
+use tokio_postgres::types::{ToSql, Type};
+
+use crate::pg::PgError;
+use crate::pg::rows::{Rows, Stated, StoredCheck, counted_code, text, trace_bytes};
+use crate::pg::site_state::shift_sites;
+
+/// Writes every table; the caller moves the cursor in the same transaction.
+pub(crate) async fn rows(
+    tx: &Transaction<'_>,
+    rows: &Rows<'_>,
+    shards: u32,
+) -> Result<(), PgError> {
+    transitions(tx, rows, shards).await?;
+    states(tx, rows, shards).await?;
+    incidents(tx, rows, shards).await?;
+    testimony(tx, rows, shards).await?;
+    groups(tx, rows).await?;
+    audit(tx, rows).await
+}
+
+const COPY_TRANSITIONS: &str = "COPY transitions (seq, shard, decided_at, at, endpoint, check_id, \
+    site, from_state, to_state, reason, incident) FROM STDIN BINARY";
+
+async fn transitions(tx: &Transaction<'_>, rows: &Rows<'_>, shards: u32) -> Result<(), PgError> {
+    if rows.transitions.is_empty() {
+        return Ok(());
+    }
+    let mut copy = pin!(copy_in(tx, COPY_TRANSITIONS, &TRANSITION_TYPES).await?);
+    for Stated { seq, at, body } in &rows.transitions {
+        let check = StoredCheck::of(&body.check, shards);
+        copy.as_mut()
+            .write(&[
+                &seq.0.cast_signed(),
+                &check.shard,
+                &at.0,
+                &body.at.0,
+                &check.endpoint,
+                &check.check,
+                &check.site,
+                &body.from.code(),
+                &body.to.code(),
+                &reason_code(body),
+                &body.incident.map(|incident| incident.0.cast_signed()),
+            ])
+            .await?;
+    }
+    copy.finish().await?;
+    Ok(())
+}
+
+const TRANSITION_TYPES: [Type; 11] = [
+    Type::INT8,
+    Type::INT4,
+    Type::INT8,
+    Type::INT8,
+    Type::INT8,
+    Type::INT8,
+    Type::INT8,
+    Type::INT2,
+    Type::INT2,
+    Type::INT2,
+    Type::INT8,
+];
+
+fn reason_code(transition: &Transition) -> Option<i16> {
+    transition.reason.map(|reason| i16::from(reason.code()))
+}
+
+/// The state of endpoints that are in the catalogue, and with it the state of their sites: the
+/// difference of what was stored and what is stored now, paused endpoints left out.
+const STATES: &str = concat!(
+    "WITH incoming AS (
+        SELECT i.*, e.site, e.paused
+        FROM unnest($1::bigint[], $2::integer[], $3::smallint[], $4::bigint[], $5::smallint[],
+            $6::bigint[], $7::bigint[]) AS i(endpoint, shard, state, since, reason, incident, seq)
+        JOIN endpoints e ON e.id = i.endpoint AND e.shard = i.shard),
+    moved AS (
+        SELECT i.site, i.since, i.state AS new, coalesce(t.state, 1) AS old
+        FROM incoming i LEFT JOIN endpoint_state t USING (endpoint, shard) WHERE NOT i.paused),
+    stored AS (
+        INSERT INTO endpoint_state (endpoint, shard, state, since, reason, incident, seq)
+        SELECT endpoint, shard, state, since, reason, incident, seq FROM incoming
+        ON CONFLICT (endpoint, shard) DO UPDATE SET state = excluded.state, since = excluded.since,
+            reason = excluded.reason, incident = excluded.incident, seq = excluded.seq),
+    delta AS (
+        SELECT site, max(since) AS since,
+            sum((new = 2)::int - (old = 2)::int)::int AS warning,
+            sum((new = 3)::int - (old = 3)::int)::int AS degraded,
+            sum((new = 4)::int - (old = 4)::int)::int AS seems_down,
+            sum((new = 5)::int - (old = 5)::int)::int AS down,
+            sum((new = 7)::int - (old = 7)::int)::int AS maintenance,
+            sum((new = 8)::int - (old = 8)::int)::int AS unknown
+        FROM moved GROUP BY site)",
+    shift_sites!()
+);
+
+async fn states(tx: &Transaction<'_>, rows: &Rows<'_>, shards: u32) -> Result<(), PgError> {
+    if rows.states.is_empty() {
+        return Ok(());
+    }
+    let n = rows.states.len();
+    let (mut endpoint, mut shard, mut state) = (
+        Vec::with_capacity(n),
+        Vec::with_capacity(n),
+        Vec::with_capacity(n),
+    );
+    let (mut since, mut reason) = (Vec::with_capacity(n), Vec::with_capacity(n));
+    let (mut incident, mut seqs) = (Vec::with_capacity(n), Vec::with_capacity(n));
+    for Stated { seq, body, .. } in rows.states.values() {
+        let check = StoredCheck::of(&body.check, shards);
+        endpoint.push(check.endpoint);
+        shard.push(check.shard);
+        state.push(body.to.code());
+        since.push(body.at.0);
+        reason.push(reason_code(body));
+        incident.push(body.incident.map(|incident| incident.0.cast_signed()));
+        seqs.push(seq.0.cast_signed());
+    }
+    execute(
+        tx,
+        STATES,
+        &[&endpoint, &shard, &state, &since, &reason, &incident, &seqs],
+    )
+    .await?;
+    Ok(())
+}
+
+/// A closed incident is left alone here; that anything tried to change it is a defect, and the
+/// database's trigger would refuse the whole batch for good.
+const INCIDENTS: &str = "
+    INSERT INTO incidents AS stored (id, shard, endpoint, check_id, site, state, started_at,
+        decided_at, ended_at, verdict, reason, told_in, trace, seq)
+    SELECT * FROM unnest($1::bigint[], $2::integer[], $3::bigint[], $4::bigint[], $5::bigint[],
+        $6::smallint[], $7::bigint[], $8::bigint[], $9::bigint[], $10::smallint[], $11::smallint[],
+        $12::bigint[], $13::bytea[], $14::bigint[])
+    ON CONFLICT (id, shard) DO UPDATE SET state = excluded.state, decided_at = excluded.decided_at,
+        ended_at = excluded.ended_at, verdict = excluded.verdict, told_in = excluded.told_in,
+        seq = excluded.seq
+    WHERE stored.ended_at IS NULL";
+
+async fn incidents(tx: &Transaction<'_>, rows: &Rows<'_>, shards: u32) -> Result<(), PgError> {
+    if rows.incidents.is_empty() {
+        return Ok(());
+    }
+    let all: Vec<_> = rows.incidents.values().collect();
+    let checks: Vec<_> = all
+        .iter()
+        .map(|row| StoredCheck::of(&row.body.check, shards))
+        .collect();
+    let ids: Vec<i64> = all.iter().map(|row| row.body.id.0.cast_signed()).collect();
+    let shard: Vec<i32> = checks.iter().map(|check| check.shard).collect();
+    let endpoint: Vec<i64> = checks.iter().map(|check| check.endpoint).collect();
+    let check: Vec<i64> = checks.iter().map(|check| check.check).collect();
+    let site: Vec<i64> = checks.iter().map(|check| check.site).collect();
+    let state: Vec<i16> = all.iter().map(|row| row.body.state.code()).collect();
+    let started: Vec<i64> = all.iter().map(|row| row.body.started_at.0).collect();
+    let decided: Vec<Option<i64>> = all
+        .iter()
+        .map(|row| row.body.decided_at.map(|at| at.0))
+        .collect();
+    let ended: Vec<Option<i64>> = all
+        .iter()
+        .map(|row| row.body.ended_at.map(|at| at.0))
+        .collect();
+    let verdict: Vec<Option<i16>> = all
+        .iter()
+        .map(|row| row.body.verdict.map(|v| v.code()))
+        .collect();
+    let reason: Vec<i16> = all
+        .iter()
+        .map(|row| i16::from(row.body.reason.code()))
+        .collect();
+    let group: Vec<Option<i64>> = all
+        .iter()
+        .map(|row| row.body.group.map(|group| group.0.cast_signed()))
+        .collect();
+    let trace: Vec<Option<Vec<u8>>> = all
+        .iter()
+        .map(|row| trace_bytes(row.body.trace.as_ref()))
+        .collect();
+    let seqs: Vec<i64> = all.iter().map(|row| row.seq.0.cast_signed()).collect();
+    let written = execute(
+        tx,
+        INCIDENTS,
+        &[
+            &ids, &shard, &endpoint, &check, &site, &state, &started, &decided, &ended, &verdict,
+            &reason, &group, &trace, &seqs,
+        ],
+    )
+    .await?;
+    if usize::try_from(written) != Ok(all.len()) {
+        tracing::error!(
+            stated = all.len(),
+            written,
+            "a fact tried to change a closed incident"
+        );
+    }
+    Ok(())
+}
+
+const COPY_TESTIMONY: &str = "COPY testimony (seq, shard, at, incident, endpoint, check_id, site, \
+    agent, region, network, counted, healthy, order_id, voter_order, owner_group, owner_shard, \
+    owner_slot, owner_epoch, trace, \
+    probe_at, probe_late_ms, probe_reason, probe_us, probe_status, probe_remote, probe_expires, probe_detail, \
+    retry_at, retry_late_ms, retry_reason, retry_us, retry_status, retry_remote, retry_expires, retry_detail) \
+    FROM STDIN BINARY";
+
+const TESTIMONY_TYPES: [Type; 35] = [
+    // seq to site
+    Type::INT8,
+    Type::INT4,
+    Type::INT8,
+    Type::INT8,
+    Type::INT8,
+    Type::INT8,
+    Type::INT8,
+    // agent to trace
+    Type::INT4,
+    Type::TEXT,
+    Type::TEXT,
+    Type::INT2,
+    Type::BOOL,
+    Type::INT8,
+    Type::INT8,
+    Type::INT4,
+    Type::INT4,
+    Type::INT2,
+    Type::INT4,
+    Type::BYTEA,
+    // probe
+    Type::INT8,
+    Type::INT8,
+    Type::INT2,
+    Type::INT4_ARRAY,
+    Type::INT4,
+    Type::INET,
+    Type::INT8,
+    Type::TEXT,
+    // retry
+    Type::INT8,
+    Type::INT8,
+    Type::INT2,
+    Type::INT4_ARRAY,
+    Type::INT4,
+    Type::INET,
+    Type::INT8,
+    Type::TEXT,
+];
+
+async fn testimony(tx: &Transaction<'_>, rows: &Rows<'_>, shards: u32) -> Result<(), PgError> {
+    if rows.testimony.is_empty() {
+        return Ok(());
+    }
+    let mut copy = pin!(copy_in(tx, COPY_TESTIMONY, &TESTIMONY_TYPES).await?);
+    for stated in &rows.testimony {
+        let mut values = testimony_values(stated, shards);
+        values.extend(probe_values(Some(&stated.body.evidence.probe)));
+        values.extend(probe_values(stated.body.evidence.retry.as_ref()));
+        copy.as_mut().write_raw(values).await?;
+    }
+    copy.finish().await?;
+    Ok(())
+}
+
+type Value = Box<dyn ToSql + Sync + Send>;
+
+fn testimony_values(stated: &Stated<'_, Testimony>, shards: u32) -> Vec<Value> {
+    let Stated {
+        seq: FactSeq(seq),
+        at,
+        body,
+    } = *stated;
+    let evidence = &body.evidence;
+    let check = StoredCheck::of(&evidence.check, shards);
+    let (owner, voter) = match evidence.role {
+        Role::Owner { slot, epoch } => (Some((slot, epoch)), None),
+        Role::Voter { order } => (None, Some(order)),
+    };
+    vec![
+        Box::new(seq.cast_signed()),
+        Box::new(check.shard),
+        Box::new(at.0),
+        Box::new(body.incident.0.cast_signed()),
+        Box::new(check.endpoint),
+        Box::new(check.check),
+        Box::new(check.site),
+        Box::new(body.agent.0.cast_signed()),
+        Box::new(body.region.as_str().to_owned()),
+        Box::new(body.network.as_str().to_owned()),
+        Box::new(counted_code(body.counted)),
+        Box::new(evidence.vantage_healthy),
+        Box::new(body.order.map(|order| order.0.cast_signed())),
+        Box::new(voter.map(|order| order.0.cast_signed())),
+        Box::new(owner.map(|(slot, _)| slot.group.0.cast_signed())),
+        Box::new(owner.map(|(slot, _)| slot.shard.0.cast_signed())),
+        Box::new(owner.map(|(slot, _)| i16::from(slot.slot.0))),
+        Box::new(owner.map(|(_, epoch)| epoch.0.cast_signed())),
+        Box::new(trace_bytes(evidence.trace.as_ref())),
+    ]
+}
+
+fn probe_values(probe: Option<&Probe>) -> [Value; 8] {
+    let phases = probe.map(|probe| {
+        let us = probe.phases;
+        [us.dns_us, us.connect_us, us.tls_us, us.ttfb_us, us.total_us]
+            .map(u32::cast_signed)
+            .to_vec()
+    });
+    [
+        Box::new(probe.map(|probe| probe.at.0)),
+        Box::new(probe.map(|probe| probe.lateness.0.cast_signed())),
+        Box::new(
+            probe
+                .and_then(|probe| probe.reason)
+                .map(|reason| i16::from(reason.code())),
+        ),
+        Box::new(phases),
+        Box::new(probe.map(|probe| i32::from(probe.http_status))),
+        Box::new(probe.and_then(|probe| probe.remote)),
+        Box::new(
+            probe
+                .and_then(|probe| probe.certificate_expires)
+                .map(|at| at.0),
+        ),
+        Box::new(probe.map(|probe| text(&probe.detail))),
+    ]
+}
+
+const GROUPS: &str = "
+    INSERT INTO notification_groups (id, cause, opened_at, open, total, closed_at, seq)
+    SELECT * FROM unnest($1::bigint[], $2::text[], $3::bigint[], $4::integer[], $5::integer[],
+        $6::bigint[], $7::bigint[])
+    ON CONFLICT (id) DO UPDATE SET open = excluded.open, total = excluded.total,
+        closed_at = excluded.closed_at, seq = excluded.seq";
+
+async fn groups(tx: &Transaction<'_>, rows: &Rows<'_>) -> Result<(), PgError> {
+    if rows.groups.is_empty() {
+        return Ok(());
+    }
+    let all: Vec<_> = rows.groups.values().collect();
+    let ids: Vec<i64> = all.iter().map(|row| row.body.id.0.cast_signed()).collect();
+    let cause: Vec<String> = all.iter().map(|row| text(&row.body.cause)).collect();
+    let opened: Vec<i64> = all.iter().map(|row| row.body.opened_at.0).collect();
+    let open: Vec<i32> = all.iter().map(|row| row.body.open.cast_signed()).collect();
+    let total: Vec<i32> = all.iter().map(|row| row.body.total.cast_signed()).collect();
+    let closed: Vec<Option<i64>> = all
+        .iter()
+        .map(|row| row.body.closed_at.map(|at| at.0))
+        .collect();
+    let seqs: Vec<i64> = all.iter().map(|row| row.seq.0.cast_signed()).collect();
+    execute(
+        tx,
+        GROUPS,
+        &[&ids, &cause, &opened, &open, &total, &closed, &seqs],
+    )
+    .await?;
+    Ok(())
+}
+
+const AUDIT: &str = "
+    INSERT INTO audit_log (seq, at, kind, change, agent, group_id, shard, slot, epoch)
+    SELECT * FROM unnest($1::bigint[], $2::bigint[], $3::text[], $4::text[], $5::integer[],
+        $6::integer[], $7::integer[], $8::smallint[], $9::integer[])";
+
+async fn audit(tx: &Transaction<'_>, rows: &Rows<'_>) -> Result<(), PgError> {
+    if rows.audit.is_empty() {
+        return Ok(());
+    }
+    let all = &rows.audit;
+    let seqs: Vec<i64> = all.iter().map(|(seq, ..)| seq.0.cast_signed()).collect();
+    let at: Vec<i64> = all.iter().map(|(_, at, _)| at.0).collect();
+    let kind: Vec<&str> = all.iter().map(|(.., line)| line.kind).collect();
+    let change: Vec<&str> = all.iter().map(|(.., line)| line.change).collect();
+    let agent: Vec<Option<i32>> = all
+        .iter()
+        .map(|(.., line)| line.agent.map(|agent| agent.0.cast_signed()))
+        .collect();
+    let group: Vec<Option<i32>> = all
+        .iter()
+        .map(|(.., line)| line.slot.map(|(slot, _)| slot.group.0.cast_signed()))
+        .collect();
+    let shard: Vec<Option<i32>> = all
+        .iter()
+        .map(|(.., line)| line.slot.map(|(slot, _)| slot.shard.0.cast_signed()))
+        .collect();
+    let slot: Vec<Option<i16>> = all
+        .iter()
+        .map(|(.., line)| line.slot.map(|(slot, _)| i16::from(slot.slot.0)))
+        .collect();
+    let epoch: Vec<Option<i32>> = all
+        .iter()
+        .map(|(.., line)| line.slot.map(|(_, epoch)| epoch.0.cast_signed()))
+        .collect();
+    execute(
+        tx,
+        AUDIT,
+        &[
+            &seqs, &at, &kind, &change, &agent, &group, &shard, &slot, &epoch,
+        ],
+    )
+    .await?;
+    Ok(())
+}
+
+async fn copy_in(
+    tx: &Transaction<'_>,
+    sql: &str,
+    types: &[Type],
+) -> Result<BinaryCopyInWriter, PgError> {
+    let statement = tx.prepare_cached(sql).await?;
+    Ok(BinaryCopyInWriter::new(
+        tx.copy_in(&statement).await?,
+        types,
+    ))
+}
+
+async fn execute(
+    tx: &Transaction<'_>,
+    sql: &str,
+    columns: &[&(dyn ToSql + Sync)],
+) -> Result<u64, PgError> {
+    let statement = tx.prepare_cached(sql).await?;
+    Ok(tx.execute(&statement, columns).await?)
+}
