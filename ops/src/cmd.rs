@@ -3,7 +3,7 @@
 mod agent;
 mod endpoint;
 mod events;
-mod import;
+pub(crate) mod import;
 mod incident;
 mod maintenance;
 mod shell;

@@ -40,6 +40,7 @@ pub(crate) struct Summary {
     pub(crate) created: u64,
     pub(crate) changed: u64,
     pub(crate) unchanged: u64,
+    pub(crate) repeated: u64,
     pub(crate) rejected: u64,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) rejects_file: Option<PathBuf>,
@@ -53,21 +54,33 @@ impl Import {
             name.into()
         });
         let summary = import(&context.client, &self.file, self.kind, self.every, &rejects).await?;
-        context.printer.one(&summary, |summary| {
-            let mut text = format!(
-                "{} created, {} changed, {} unchanged, {} rejected",
-                summary.created, summary.changed, summary.unchanged, summary.rejected
-            );
-            if let Some(file) = &summary.rejects_file {
-                text.push_str(&format!("; see {}", file.display()));
-            }
-            text
-        });
+        context.printer.one(&summary, Summary::for_people);
         Ok(if summary.rejected == 0 {
             Exit::Ok
         } else {
             Exit::Partial
         })
+    }
+}
+
+impl Summary {
+    /// As a line for people.
+    pub(crate) fn for_people(&self) -> String {
+        let Self {
+            created,
+            changed,
+            unchanged,
+            repeated,
+            rejected,
+            rejects_file,
+        } = self;
+        let mut text = format!(
+            "{created} endpoints created, {changed} changed, {unchanged} unchanged, {repeated} repeated, {rejected} rejected"
+        );
+        if let Some(file) = rejects_file {
+            text.push_str(&format!("; see {}", file.display()));
+        }
+        text
     }
 }
 
@@ -136,6 +149,7 @@ async fn send(
     summary.created += reply.created;
     summary.changed += reply.changed;
     summary.unchanged += reply.unchanged;
+    summary.repeated += reply.repeated;
     for bad in &reply.rejected {
         rejects.add(bad, by_line.get(&bad.line).copied().unwrap_or_default())?;
     }

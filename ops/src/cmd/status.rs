@@ -86,19 +86,12 @@ pub(crate) fn screen(printer: Printer, status: &MeshStatus) -> String {
             .collect();
         line(&mut text, "endpoints", states.join(", "));
     }
-    if let Some(minute) = &status.last_minute {
+    if let Some(lateness) = &status.lateness {
+        let (p50, p99, max) = (lateness.p50_ms, lateness.p99_ms, lateness.max_ms);
         line(
             &mut text,
-            "last minute",
-            format!(
-                "{} of {} due probes ran, {} not ok; lateness p50 {} ms, p99 {} ms, max {} ms",
-                minute.ran,
-                minute.due,
-                minute.not_ok,
-                minute.lateness_p50_ms,
-                minute.lateness_p99_ms,
-                minute.lateness_max_ms
-            ),
+            "lateness",
+            format!("p50 {p50} ms, p99 {p99} ms, max {max} ms, latest per check and window"),
         );
     }
     let rows = status.regions.iter().map(|region| {
