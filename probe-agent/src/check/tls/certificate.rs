@@ -76,7 +76,10 @@ fn fault_of(error: webpki::Error) -> Fault {
         webpki::Error::CertNotValidYet { .. } => Fault::NotYetValid,
         webpki::Error::CertNotValidForName(_) => Fault::WrongHost,
         // A self-signed certificate usually says that it is a CA: it is its own, untrusted root.
-        webpki::Error::UnknownIssuer | webpki::Error::CaUsedAsEndEntity => Fault::Untrusted,
+        // A signature that does not fit is an issuer that only shares the name of a trusted one.
+        webpki::Error::UnknownIssuer
+        | webpki::Error::CaUsedAsEndEntity
+        | webpki::Error::InvalidSignatureForPublicKey => Fault::Untrusted,
         other => Fault::Broken(format!("{other:?}")),
     }
 }
@@ -228,7 +231,7 @@ mod tests {
     #[test]
     fn the_expiry_of_a_real_certificate_is_read() {
         let mut params = rcgen::CertificateParams::new(vec!["example.org".to_owned()]).unwrap();
-        for (year, seconds) in [(2031, 1_925_078_400), (2061, 2_871_763_200_i64)] {
+        for (year, seconds) in [(2031, 1_924_992_000), (2061, 2_871_763_200_i64)] {
             params.not_after = rcgen::date_time_ymd(year, 1, 1);
             let key = rcgen::KeyPair::generate().unwrap();
             let certificate = params.self_signed(&key).unwrap();
