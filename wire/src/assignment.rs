@@ -7,7 +7,9 @@ use crate::id::{BlobHash, CatalogueVersion, Epoch, ShardSlot};
 /// One line of an agent's digest: probe this slot, under this epoch, from this blob.
 ///
 /// The digest is always complete, so it corrects whatever was lost before it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Archive, Serialize, Deserialize)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Archive, Serialize, Deserialize,
+)]
 pub struct Assigned {
     /// What to probe.
     pub slot: ShardSlot,

@@ -4,6 +4,11 @@
 //! complete statements of the present (a whole digest, a cumulative ack), so a lost connection
 //! loses nothing. Only the leader grants, assigns and acknowledges; another member says who leads.
 
+#![allow(
+    missing_docs,
+    reason = "rkyv's derive writes resolvers whose fields have no documentation; ours have"
+)]
+
 use rkyv::{Archive, Deserialize, Serialize};
 
 use crate::assignment::Assigned;

@@ -59,11 +59,11 @@ mod tests {
         let phase = |id, cadence| phase_ms(CheckId(id), cadence);
         assert_eq!(
             [place(0), place(1), place(2), place(u64::MAX)],
-            [3503, 0, 0, 0]
+            [3503, 3265, 1742, 3104]
         );
         assert_eq!(
             [phase(1, minute), phase(2, minute), phase(1, day)],
-            [0, 0, 0]
+            [56160, 3538, 83756160]
         );
     }
 

@@ -200,8 +200,10 @@ pub struct Envelope {
     pub head: Head,
     /// Bytes of payload, at most [`Kind::payload_max`].
     pub length: usize,
-    checksum: u32,
-    head_sum: u32,
+    /// CRC32C of the rest, by the sender.
+    pub checksum: u32,
+    /// CRC32C of the envelope without its checksum, by this side.
+    pub head_sum: u32,
 }
 
 /// Bytes that are not an envelope this build can read.
@@ -433,7 +435,7 @@ mod tests {
     fn a_length_beyond_the_kind_is_refused_before_any_payload() {
         let mut frame = frame(b"");
         frame[4] = Kind::EnrolRequest.code();
-        frame[24..28].copy_from_slice(&(1 + ENROL_MAX_BYTES as u32).to_le_bytes());
+        frame[24..28].copy_from_slice(&0x0100_0000_u32.to_le_bytes());
         assert!(matches!(parse(&frame), Err(EnvelopeError::TooLong { .. })));
     }
 

@@ -1,5 +1,10 @@
 //! The evidence lane: a check changed its mind, or a vote that was asked for.
 
+#![allow(
+    missing_docs,
+    reason = "rkyv's derive writes resolvers whose fields have no documentation; ours have"
+)]
+
 use rkyv::{Archive, Deserialize, Serialize};
 
 use crate::id::{

@@ -25,6 +25,10 @@ pub struct Fact {
 
 /// What a fact says.
 #[derive(Debug, Clone, PartialEq, Eq, Archive, Serialize, Deserialize)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "testimony is what most facts of a storm are; a box would cost each of them more"
+)]
 pub enum FactBody {
     /// An endpoint changed state.
     Transition(Transition),
@@ -132,6 +136,8 @@ pub enum Counted {
     Repeated,
     /// An agent of the same region and network had voted.
     SameVantage,
+    /// The agent may not or could not look.
+    Abstained,
 }
 
 /// Incidents with one cause, told as one.
@@ -214,4 +220,6 @@ pub enum AssignCause {
     Revoked,
     /// To even out the load.
     Rebalanced,
+    /// Its shard has nothing left to probe.
+    Emptied,
 }

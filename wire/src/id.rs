@@ -3,6 +3,11 @@
 //! An id prints as `prefix_value` and parses from exactly that, so that an id copied from a log,
 //! a table or a page says what it names. Counters only ever move forward.
 
+#![allow(
+    missing_debug_implementations,
+    reason = "rkyv's derive writes resolvers without it; our own types have it"
+)]
+
 use std::fmt;
 use std::str::FromStr;
 

@@ -11,6 +11,7 @@
     clippy::wildcard_enum_match_arm
 )]
 #![warn(clippy::indexing_slicing)]
+#![cfg_attr(test, allow(clippy::indexing_slicing, reason = "a test may panic"))]
 
 pub mod api;
 pub mod assignment;

@@ -68,7 +68,9 @@ impl Probe {
 /// As much of `text` as a probe's `detail` may hold.
 #[must_use]
 pub fn bounded_detail(text: &str) -> String {
-    text.get(..text.floor_char_boundary(DETAIL_MAX_BYTES)).unwrap_or_default().to_owned()
+    text.get(..text.floor_char_boundary(DETAIL_MAX_BYTES))
+        .unwrap_or_default()
+        .to_owned()
 }
 
 #[cfg(test)]
@@ -79,6 +81,9 @@ mod tests {
     fn a_long_detail_is_cut_between_characters() {
         assert_eq!(bounded_detail("connection refused"), "connection refused");
         let long = "é".repeat(DETAIL_MAX_BYTES);
-        assert_eq!(bounded_detail(&format!("x{long}")).len(), DETAIL_MAX_BYTES - 1);
+        assert_eq!(
+            bounded_detail(&format!("x{long}")).len(),
+            DETAIL_MAX_BYTES - 1
+        );
     }
 }

@@ -3,6 +3,11 @@
 //! The name of a variant in snake case is its label in metrics, its text in the API and its value
 //! in Postgres. Numbers are part of the wire and of the Raft log: never reuse one.
 
+#![allow(
+    missing_debug_implementations,
+    reason = "rkyv's derive writes resolvers without it; our own types have it"
+)]
+
 use std::fmt;
 
 use rkyv::{Archive, Deserialize, Serialize};
@@ -14,10 +19,9 @@ macro_rules! reasons {
             Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Archive, Serialize,
             Deserialize, serde::Serialize, serde::Deserialize, utoipa::ToSchema,
         )]
-        #[serde(rename_all = "snake_case")]
         #[repr(u8)]
         pub enum Reason {
-            $($(#[$doc])* $variant = $code,)*
+            $($(#[$doc])* #[serde(rename = $name)] $variant = $code,)*
         }
 
         impl Reason {

@@ -1,5 +1,10 @@
 //! The states of an endpoint, and what a verdict can be.
 
+#![allow(
+    missing_debug_implementations,
+    reason = "rkyv's derive writes resolvers without it; our own types have it"
+)]
+
 use std::fmt;
 
 use rkyv::{Archive, Deserialize, Serialize};

@@ -4,6 +4,7 @@
 //! list is short enough, a name keeps its alphabet and a time lies on the calendar is checked
 //! here, before the value reaches anybody.
 
+use crate::api::PAGE_MAX;
 use crate::assignment::Assigned;
 use crate::check::SpecError;
 use crate::control::{
@@ -21,7 +22,7 @@ use crate::limits::{
 };
 use crate::name::{Name, NameError};
 use crate::outcome::Probe;
-use crate::peer::{PeerReply, PeerRequest};
+use crate::peer::{Observed, PeerReply, PeerRequest};
 use crate::time::{Span, Timestamp};
 
 /// A value out of its bounds; names the field.
@@ -160,7 +161,8 @@ impl Bounded for ToAgent {
             Self::Welcome(welcome) => welcome.bounds(),
             Self::NotLeader { leader: _ } | Self::ResetLive | Self::Acks { .. } => Ok(()),
             Self::Lease { renewed_at, ttl } => {
-                instant("renewed_at", *renewed_at).and(span("ttl", *ttl))
+                instant("renewed_at", *renewed_at)?;
+                span("ttl", *ttl)
             }
             Self::Digest(digest) => assigned("digest", digest),
             Self::Beliefs(beliefs) => beliefs.bounds(),
@@ -256,7 +258,8 @@ impl Bounded for ShardRollup {
     fn bounds(&self) -> Result<(), Breach> {
         slot(self.slot)?;
         instant("window", self.window)?;
-        instant("covered", self.covered.from).and(instant("covered", self.covered.until))?;
+        instant("covered", self.covered.from)?;
+        instant("covered", self.covered.until)?;
         rule(
             "covered",
             "an end not before its start",
@@ -329,6 +332,7 @@ impl Bounded for PeerRequest {
     fn bounds(&self) -> Result<(), Breach> {
         // Bytes inside are bounded by the payload; their reader checks the rest.
         match self {
+            Self::Observe(checks) => at_most("observe", checks.len(), PAGE_MAX as usize),
             Self::Raft(_) | Self::Propose(_) | Self::Blob(_) => Ok(()),
         }
     }
@@ -338,7 +342,34 @@ impl Bounded for PeerReply {
     fn bounds(&self) -> Result<(), Breach> {
         match self {
             Self::Failed(text) => at_most("failed", text.len(), DETAIL_MAX_BYTES),
+            Self::Observed(observed) => observed.bounds(),
             Self::Raft(_) | Self::Proposed(_) | Self::Blob(_) | Self::NotLeader(_) => Ok(()),
         }
+    }
+}
+
+impl Bounded for Observed {
+    fn bounds(&self) -> Result<(), Breach> {
+        let Self {
+            leases,
+            frozen,
+            agents,
+            probes,
+            lateness: _,
+        } = self;
+        leases
+            .iter()
+            .try_for_each(|&(_, until)| instant("leases", until))?;
+        frozen
+            .iter()
+            .try_for_each(|region| name("frozen", region))?;
+        agents
+            .iter()
+            .try_for_each(|agent| at_most("build", agent.build.len(), BUILD_MAX_BYTES))?;
+        at_most("probes", probes.len(), PAGE_MAX as usize)?;
+        probes
+            .iter()
+            .flatten()
+            .try_for_each(|probe| instant("probes", probe.at))
     }
 }

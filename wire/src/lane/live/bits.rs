@@ -5,7 +5,7 @@
 //! bytes from the lowest up; what is left of the last byte is zero.
 
 /// Largest Rice parameter: residuals have nine bits, and a reset's are spread over seven of them.
-pub const RICE_MAX: u8 = 7;
+pub(super) const RICE_MAX: u8 = 7;
 
 /// Ones that announce a whole value.
 const ESCAPE: u32 = 16;
