@@ -11,7 +11,9 @@ use crate::check::{CheckSpec, SpecError};
 use crate::codec::{DecodeError, open};
 use crate::envelope::{ENVELOPE_BYTES, Head, Kind, seal};
 use crate::id::{CatalogueVersion, CheckId, GroupId, ShardId};
-use crate::limits::{CATALOGUE_RAW_MAX_BYTES, GROUP_MAX, SHARD_CHECKS_MAX, SHARDS_MAX};
+use crate::limits::{
+    CATALOGUE_RAW_MAX_BYTES, GROUP_MAX, PAYLOAD_MAX_BYTES, SHARD_CHECKS_MAX, SHARDS_MAX,
+};
 
 /// The level from which on zstd no longer finds much in columns; some 200 MB/s.
 const ZSTD_LEVEL: i32 = 3;
@@ -82,6 +84,9 @@ pub fn encode_blob(catalogue: &ShardCatalogue) -> Result<Vec<u8>, EncodeBlobErro
     frame.extend_from_slice(&length.to_le_bytes());
     let packed = zstd::bulk::compress(&raw, ZSTD_LEVEL)
         .expect("the output is allocated for the worst case of the input");
+    if frame.len() + packed.len() > PAYLOAD_MAX_BYTES {
+        return Err(EncodeBlobError::TooLarge(packed.len()));
+    }
     frame.extend_from_slice(&packed);
     seal(
         &mut frame,
@@ -185,7 +190,7 @@ mod tests {
 
     #[test]
     fn a_small_blob_cannot_unfold_into_a_large_catalogue() {
-        let mut repeated = catalogue(0..20_000);
+        let mut repeated = catalogue(0..10_000);
         for check in &mut repeated.checks {
             let CheckKind::Http(http) = &mut check.kind;
             http.target = format!("/{}", "a".repeat(2_000));

@@ -27,9 +27,9 @@ pub const PAYLOAD_MAX_BYTES: usize = 8 * 1024 * 1024;
 pub const ENROL_MAX_BYTES: usize = 16 * 1024;
 /// Most evidence records in one batch; a storm is many batches, never a larger one.
 pub const EVIDENCE_BATCH_MAX: usize = 1_024;
-/// Most checks in one rollup batch, over all its shards: some 40 to 140 bytes each. A shard with
-/// more is split into entries with the same slot, epoch, window and covered part and other checks.
-pub const ROLLUP_CHECKS_MAX: usize = 16_384;
+/// Most checks in one rollup batch, over all its shards: some 40 to 140 bytes each. A whole shard
+/// fits, so that a window of one shard is never split.
+pub const ROLLUP_CHECKS_MAX: usize = SHARD_CHECKS_MAX;
 /// Most shard slots that one agent can hold: every shard of the largest cluster in two slots.
 pub const ASSIGNMENTS_MAX: usize = 2 * SHARDS_MAX as usize;
 /// Most failing checks in one statement of beliefs; more are said in several, slot by slot.
@@ -38,9 +38,8 @@ pub const BELIEFS_MAX: usize = 512 * 1024;
 pub const GROUP_MAX: u32 = 65_535;
 /// Most scheduler members, voters and learners.
 pub const MEMBERS_MAX: usize = 64;
-/// Most checks in one shard: five times what 50 M endpoints over the default number of shards
-/// come to.
-pub const SHARD_CHECKS_MAX: usize = 65_536;
+/// Most checks in one shard: 50 M endpoints over the default number of shards come to 12,207.
+pub const SHARD_CHECKS_MAX: usize = 16_384;
 /// Longest catalogue of one shard before compression: a full shard at 512 bytes a check.
 pub const CATALOGUE_RAW_MAX_BYTES: usize = 512 * SHARD_CHECKS_MAX;
 /// Longest mesh address: a host name, a colon and a port.

@@ -8,14 +8,14 @@ use crate::id::CheckId;
 use crate::lane::live::{RingSizes, class};
 
 /// The rings of a schedule: per cadence, the checks in the order of their phase, then of their
-/// id, each once. What is due within a second is a stretch of each ring.
+/// id, as in the agent's own rings. What is due within a second is a stretch of each ring.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LiveOrder {
     rings: BTreeMap<Cadence, Vec<(u32, CheckId)>>,
 }
 
 impl LiveOrder {
-    /// Puts checks in order; a check that two slots hold counts once.
+    /// Puts the checks of every held slot in order; a check in two slots stands there twice.
     #[must_use]
     pub fn new(checks: impl IntoIterator<Item = (CheckId, Cadence)>) -> Self {
         let mut rings: BTreeMap<_, Vec<_>> = BTreeMap::new();
@@ -27,7 +27,6 @@ impl LiveOrder {
         }
         for ring in rings.values_mut() {
             ring.sort_unstable();
-            ring.dedup();
             ring.shrink_to_fit();
         }
         Self { rings }
@@ -84,11 +83,11 @@ mod tests {
     }
 
     #[test]
-    fn a_check_in_two_slots_stands_in_the_ring_once() {
+    fn a_check_in_two_slots_stands_in_the_ring_twice() {
         let cadence = Cadence::from_secs(60).unwrap();
         let order = LiveOrder::new([(CheckId(1), cadence), (CheckId(1), cadence)]);
-        assert_eq!(order.sizes().iter().sum::<u32>(), 1);
-        assert_eq!(order.at(cadence, 0), Some(CheckId(1)));
-        assert_eq!(order.at(cadence, 1), None);
+        assert_eq!(order.sizes().iter().sum::<u32>(), 2);
+        assert_eq!(order.at(cadence, 1), Some(CheckId(1)));
+        assert_eq!(order.at(cadence, 2), None);
     }
 }
