@@ -1,0 +1,108 @@
+//! What the scheduler's command line can do.
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use anyhow::Context;
+use clap::{Parser, Subcommand};
+use picket_rt::stop::Stop;
+use picket_rt::{build_info, telemetry};
+use picket_scheduler::config::Config;
+use picket_scheduler::node::Node;
+use picket_scheduler::setup;
+use picket_wire::id::MemberId;
+
+/// A scheduler member of Picket, the distributed site monitor.
+#[derive(Debug, Parser)]
+#[command(name = "picket-scheduler", version = build_info::VERSION)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    action: Action,
+}
+
+#[derive(Debug, Subcommand)]
+enum Action {
+    /// Run a member until SIGTERM or SIGINT.
+    Run {
+        /// Settings file.
+        #[arg(long, value_name = "FILE")]
+        config: PathBuf,
+    },
+    /// Make up the first administrator's token: prints it once and writes its hash where the
+    /// settings expect it.
+    Init {
+        /// Settings file of the member that forms the cluster.
+        #[arg(long, value_name = "FILE")]
+        config: PathBuf,
+    },
+    /// The mesh's certificate authority.
+    #[command(subcommand)]
+    Ca(Ca),
+}
+
+#[derive(Debug, Subcommand)]
+enum Ca {
+    /// Create it; prints its fingerprint.
+    Init {
+        /// Where; must not exist.
+        #[arg(long, value_name = "DIR")]
+        dir: PathBuf,
+    },
+    /// Issue a member's certificate and key.
+    IssueMember {
+        /// The authority's directory.
+        #[arg(long, value_name = "DIR")]
+        ca: PathBuf,
+        /// The member, such as `mem_1`.
+        #[arg(long)]
+        member: MemberId,
+        /// A host name or address of the member; may be given several times.
+        #[arg(long = "name")]
+        names: Vec<String>,
+        /// Where the certificate and key go.
+        #[arg(long, value_name = "DIR")]
+        out: PathBuf,
+    },
+}
+
+impl Cli {
+    pub(crate) fn run(self) -> anyhow::Result<()> {
+        match self.action {
+            Action::Run { config } => run(&config),
+            Action::Init { config } => {
+                let config = Config::load(&config)?;
+                let cluster = config.cluster.context("`[cluster]` is missing: only the member that forms the cluster is initialised")?;
+                print(&setup::create_admin_token(&cluster.admin_token_hash)?)
+            }
+            Action::Ca(Ca::Init { dir }) => print(&setup::create_authority(&dir)?),
+            Action::Ca(Ca::IssueMember { ca, member, names, out }) => {
+                Ok(setup::issue_member(&ca, member, &names, &out)?)
+            }
+        }
+    }
+}
+
+fn run(path: &Path) -> anyhow::Result<()> {
+    let config = Config::load(path)?;
+    let runtime = tokio::runtime::Runtime::new().context("start the runtime")?;
+    runtime.block_on(async move {
+        let telemetry = telemetry::init("picket-scheduler", &config.telemetry)?;
+        let stop = Stop::new();
+        stop.listen_for_signals().context("listen for signals")?;
+        tracing::info!(member = %config.member, build = build_info::VERSION, "starting");
+        let node = Node::start(config, Some(telemetry.metrics()), stop).await?;
+        node.finish().await?;
+        tracing::info!("stopped");
+        Ok(())
+    })
+}
+
+fn print(line: &str) -> anyhow::Result<()> {
+    writeln!(std::io::stdout(), "{line}").context("print")
+}
+
+/// Says on standard error what went wrong, with its causes.
+pub(crate) fn complain(error: &anyhow::Error) {
+    // Nowhere is left to report that standard error is closed.
+    drop(writeln!(std::io::stderr(), "picket-scheduler: {error:#}"));
+}
