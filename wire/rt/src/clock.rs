@@ -147,6 +147,10 @@ impl Anchor {
     }
 }
 
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the one place where the wall is read"
+)]
 fn system_wall_us() -> i64 {
     let micros = |d: Duration| i64::try_from(d.as_micros()).unwrap_or(i64::MAX);
     match SystemTime::now().duration_since(UNIX_EPOCH) {

@@ -321,6 +321,12 @@ impl Arrival {
         self.incoming.remote_address()
     }
 
+    /// Whether it has shown to receive at that address. Asked of strangers when many are waiting.
+    #[must_use]
+    pub fn is_address_proven(&self) -> bool {
+        self.incoming.remote_address_validated()
+    }
+
     /// Shakes hands. Run it in a task of its own: a slow peer keeps nobody else waiting.
     ///
     /// # Errors

@@ -9,7 +9,7 @@ use std::future::Future;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use tokio::task::AbortHandle;
+use tokio::task::{AbortHandle, JoinHandle};
 use tokio_util::task::TaskTracker;
 
 use crate::stop::Stop;
@@ -82,7 +82,7 @@ impl TaskSet {
             future.await;
             presence.leave();
         });
-        tokio::spawn(tracked).abort_handle()
+        start(tracked).abort_handle()
     }
 
     /// Waits until every task has ended. Ask them to stop first.
@@ -182,7 +182,18 @@ pub(crate) fn for_the_life_of_the_process<F>(future: F)
 where
     F: Future<Output = ()> + Send + 'static,
 {
-    drop(tokio::spawn(future));
+    drop(start(future));
+}
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the one place where tasks are started"
+)]
+fn start<F>(future: F) -> JoinHandle<()>
+where
+    F: Future<Output = ()> + Send + 'static,
+{
+    tokio::spawn(future)
 }
 
 /// The book holds plain values that are consistent after each statement, so a panic elsewhere

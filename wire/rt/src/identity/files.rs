@@ -59,7 +59,7 @@ impl FileError {
 
 /// Writes beside `path`, makes it durable, then renames: a reader sees the old bytes or the new.
 pub(super) fn write(path: &Path, bytes: &[u8], mode: u32) -> Result<(), FileError> {
-    let dir = path.parent().unwrap_or(Path::new("."));
+    let dir = path.parent().unwrap_or_else(|| Path::new("."));
     let beside = path.with_extension("new");
     at("make", dir, fs::create_dir_all(dir))?;
     at("write", &beside, write_durably(&beside, bytes, mode))?;

@@ -7,7 +7,7 @@
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 
-use quinn::{Connection, Endpoint};
+use quinn::Connection;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
 use rustls::{CertificateError, DigitallySignedStruct, OtherError, SignatureScheme};
@@ -29,8 +29,6 @@ pub struct EnrolLink {
     pub connection: Connection,
     /// The authority's certificate (DER) that was checked against the fingerprint.
     pub ca: Vec<u8>,
-    /// Keeps the socket until the request was answered.
-    _endpoint: Endpoint,
 }
 
 /// Connects to a member at `addr` without a certificate.
@@ -57,6 +55,7 @@ pub async fn connect_to_enrol(
     let endpoint = socket::open(local)
         .and_then(|socket| endpoint(None, socket))
         .map_err(ConnectError::Socket)?;
+    // The socket stays open until the connection is closed, whoever holds the endpoint.
     let connection = dial(&endpoint, config, addr, ANY_MEMBER).await?;
     let chain = shown_chain(&connection).unwrap_or_default();
     let ca = find(&chain, ca_fingerprint).map(|ca| ca.to_vec());
@@ -67,7 +66,6 @@ pub async fn connect_to_enrol(
     Ok(EnrolLink {
         connection,
         ca: ca.ok_or_else(missing)?,
-        _endpoint: endpoint,
     })
 }
 

@@ -16,23 +16,39 @@ pub(super) fn open(addr: SocketAddr) -> io::Result<UdpSocket> {
     if addr.is_ipv6() {
         socket.set_only_v6(false)?;
     }
-    socket.set_recv_buffer_size(BUFFER_BYTES)?;
-    socket.set_send_buffer_size(BUFFER_BYTES)?;
-    warn_if_small("receive", socket.recv_buffer_size()?, "net.core.rmem_max");
-    warn_if_small("send", socket.send_buffer_size()?, "net.core.wmem_max");
+    socket
+        .set_recv_buffer_size(BUFFER_BYTES)
+        .and_then(|()| socket.recv_buffer_size())
+        .map_or_else(
+            |error| without("receive", &error),
+            |got| judge("receive", got),
+        );
+    socket
+        .set_send_buffer_size(BUFFER_BYTES)
+        .and_then(|()| socket.send_buffer_size())
+        .map_or_else(|error| without("send", &error), |got| judge("send", got));
     socket.bind(&addr.into())?;
     Ok(socket.into())
 }
 
-/// Linux grants what its limit allows without complaint, and reports twice what it granted.
-fn warn_if_small(direction: &str, granted: usize, limit: &str) {
+/// Linux grants what `net.core.rmem_max` and `wmem_max` allow, without complaint, and reports
+/// twice what it granted (socket(7)).
+fn judge(direction: &str, reported: usize) {
+    let granted = if cfg!(target_os = "linux") {
+        reported / 2
+    } else {
+        reported
+    };
     if granted < BUFFER_BYTES {
         tracing::warn!(
             direction,
             granted,
             wanted = BUFFER_BYTES,
-            limit,
             "small UDP buffer"
         );
     }
+}
+
+fn without(direction: &str, error: &io::Error) {
+    tracing::warn!(direction, %error, wanted = BUFFER_BYTES, "the UDP buffer keeps its default size");
 }

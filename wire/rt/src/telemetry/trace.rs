@@ -134,6 +134,8 @@ pub fn set_parent(span: &Span, parent: TraceContext) {
 
 #[cfg(test)]
 mod tests {
+    use std::io::Read;
+
     use super::*;
     use tracing_subscriber::layer::SubscriberExt;
 
@@ -153,6 +155,33 @@ mod tests {
             assert_eq!(own.trace, parent.trace);
             assert_ne!(own.span, parent.span);
         });
+    }
+
+    #[test]
+    fn a_finished_span_leaves_for_the_collector_before_the_flush_is_over() {
+        let collector = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
+        let addr = collector.local_addr().expect("it is bound");
+        let otlp = Some(format!("http://{addr}"));
+        let settings = TelemetrySettings {
+            otlp,
+            ..TelemetrySettings::default()
+        };
+        let export = Export::start("picket-test", &settings)
+            .expect("valid")
+            .expect("configured");
+        let subscriber = tracing_subscriber::registry().with(export.layer());
+        tracing::subscriber::with_default(subscriber, || {
+            tracing::info_span!(target: "picket_test", "probe")
+                .in_scope(|| assert!(current_trace().is_some()));
+            tracing::info_span!(target: "h2", "noise")
+                .in_scope(|| assert!(current_trace().is_none()));
+        });
+        // Nobody answers it, so the flush ends by its deadline; what counts is that it was tried.
+        export.flush(Duration::from_secs(1));
+        let (mut stream, _) = collector.accept().expect("the exporter has dialled");
+        let mut preface = [0; 14];
+        stream.read_exact(&mut preface).expect("it speaks first");
+        assert_eq!(&preface, b"PRI * HTTP/2.0");
     }
 
     #[test]

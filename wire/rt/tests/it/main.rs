@@ -5,7 +5,9 @@
 mod enrol;
 mod hostile;
 mod identity;
+mod impostor;
 mod mesh;
 mod metrics_socket;
+mod resumption;
 mod stop;
 mod world;

@@ -103,29 +103,22 @@ async fn an_agent_whose_certificate_has_expired_is_refused() {
 }
 
 #[tokio::test]
-async fn the_verifier_is_asked_at_every_connection() {
-    let authority = authority();
+async fn a_replaced_identity_counts_from_the_next_connection_on() {
+    let (authority, other) = (authority(), authority());
     let (listener, dialler) = (bind(&member(&authority, 1)), bind(&agent(&authority, 7)));
-    for _ in 0..3 {
-        let (near, _far) = joined(&dialler, &listener, 1).await;
-        assert!(
-            near.connection
-                .export_keying_material(&mut [0; 32], b"test", b"")
-                .is_ok()
-        );
-    }
-    // A dialler of another mesh is refused although its predecessor on this socket was welcome.
-    dialler
-        .replace_identity(&agent(&crate::world::authority(), 7))
-        .unwrap();
+    let (near, _far) = joined(&dialler, &listener, 1).await;
+    dialler.replace_identity(&agent(&other, 7)).unwrap();
     let addr = listener.local_addr().unwrap();
-    let near = soon(async { tokio::join!(dialler.connect(addr, MemberId(1)), accept(&listener)) })
-        .await
-        .0;
+    let (refused, _) =
+        soon(async { tokio::join!(dialler.connect(addr, MemberId(1)), accept(&listener)) }).await;
     assert!(
-        matches!(near, Err(ConnectError::Untrusted { .. })),
-        "{near:?}"
+        matches!(refused, Err(ConnectError::Untrusted { .. })),
+        "{refused:?}"
     );
+    assert!(near.connection.close_reason().is_none());
+    dialler.replace_identity(&agent(&authority, 8)).unwrap();
+    let (_near, far) = joined(&dialler, &listener, 1).await;
+    assert_eq!(far.peer, Peer::Agent(AgentId(8)));
 }
 
 #[tokio::test]
@@ -279,4 +272,35 @@ async fn a_close_says_why() {
     assert_eq!(CloseCode::of(&ended), Some(CloseCode::Replaced));
     listener.close(CloseCode::Stopping).await;
     assert!(soon(listener.accept()).await.is_none());
+}
+
+#[tokio::test]
+async fn when_many_are_waiting_a_stranger_must_prove_its_address() {
+    const CROWDED: usize = 200;
+    let authority = authority();
+    let (listener, dialler) = (bind(&member(&authority, 1)), bind(&agent(&authority, 7)));
+    let addr = listener.local_addr().unwrap();
+    let dialling = (0..=CROWDED).map(|_| dialler.connect(addr, MemberId(1)));
+    let dialling = futures_util::future::join_all(dialling);
+    let accepting = async {
+        let mut waiting = Vec::new();
+        while waiting.len() <= CROWDED {
+            waiting.push(listener.accept().await.unwrap());
+        }
+        waiting
+    };
+    let waiting = soon(async {
+        tokio::select! {
+            waiting = accepting => waiting,
+            links = dialling => panic!("nobody was let in, yet dialling ended: {:?}", links.first()),
+        }
+    })
+    .await;
+    let proven = waiting
+        .iter()
+        .map(picket_rt::quic::Arrival::is_address_proven);
+    assert_eq!(
+        proven.collect::<Vec<_>>(),
+        [vec![false; CROWDED], vec![true]].concat()
+    );
 }

@@ -27,3 +27,16 @@ async fn a_stage_ends_before_the_next_is_asked_to() {
     assert_eq!(*order.lock().unwrap(), ["gateway", "storage"]);
     assert_eq!((outer.first_failure(), inner.first_failure()), (None, None));
 }
+
+#[tokio::test]
+async fn a_signal_is_a_request_to_stop() {
+    let stop = Stop::new();
+    stop.listen_for_signals().unwrap();
+    let process = std::process::id().to_string();
+    let sent = std::process::Command::new("kill")
+        .args(["-TERM", &process])
+        .status()
+        .unwrap();
+    assert!(sent.success());
+    crate::world::soon(stop.requested()).await;
+}
