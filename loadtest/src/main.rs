@@ -1,1 +1,35 @@
-fn main() {}
+//! `picket-load`: one subcommand per module.
+
+use clap::{Parser, Subcommand};
+use picket_load::farm;
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+/// Loads and tests a Picket mesh.
+#[derive(Debug, Parser)]
+#[command(name = "picket-load", version)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+/// One variant is one module.
+#[derive(Debug, Subcommand)]
+enum Command {
+    Farm(farm::FarmArgs),
+}
+
+fn main() -> anyhow::Result<()> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()?;
+    let result = runtime.block_on(async {
+        match Arguments::parse().command {
+            Command::Farm(args) => farm::run(args).await,
+        }
+    });
+    // Nothing is left to wait for: every task has ended or missed its deadline.
+    runtime.shutdown_background();
+    result
+}
