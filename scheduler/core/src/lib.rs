@@ -7,6 +7,8 @@
 //! and in every build that speaks the same snapshot format.
 //!
 //! Replicated: [`machine`] with [`state`], [`command`], [`verdict`], [`incident`], [`cause`].
+//! Leader memory: [`lease`], [`confirm`], [`placement`]. Questions: [`coverage`], [`sla`],
+//! [`maintenance`], [`rollup`], [`invariant`].
 
 #![warn(
     clippy::iter_over_hash_type,
@@ -16,15 +18,25 @@
 
 pub mod cause;
 pub mod command;
+pub mod confirm;
+pub mod coverage;
 pub mod incident;
 pub mod interval_set;
 pub mod invariant;
+pub mod lease;
 pub mod machine;
 pub mod maintenance;
+pub mod placement;
 pub mod reply;
+pub mod rollup;
+pub mod sla;
 pub mod snapshot;
 pub mod state;
 pub mod verdict;
+
+pub use crate::command::Command;
+pub use crate::machine::{Entry, Machine};
+pub use crate::reply::Reply;
 
 #[cfg(test)]
 mod testing;

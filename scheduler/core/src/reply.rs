@@ -3,6 +3,11 @@
 //! A refusal is part of the protocol, not an error: every replica refuses the same command for
 //! the same reason.
 
+#![allow(
+    missing_docs,
+    reason = "rkyv's derive writes resolvers whose fields have no documentation; ours have"
+)]
+
 use picket_wire::control::Refusal;
 use picket_wire::id::{
     AgentId, CatalogueVersion, FactSeq, GroupId, Incarnation, MaintenanceId, Seq, TokenId,

@@ -4,6 +4,7 @@
 //! them with what they follow from.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Bound;
 
 use picket_wire::id::{
     AgentId, CheckId, GroupId, NotificationGroupId, OrderId, ShardId, ShardSlot,
@@ -69,6 +70,17 @@ impl Index {
         self.agenda
             .range(..=(now, OrderId(u64::MAX)))
             .map(|&(_, order)| order)
+    }
+
+    /// The same from one place in that order on.
+    pub fn asking_after(
+        &self,
+        place: (Timestamp, OrderId),
+        now: Timestamp,
+    ) -> impl Iterator<Item = (Timestamp, OrderId)> {
+        let last = (now, OrderId(u64::MAX));
+        let range = (Bound::Excluded(place.min(last)), Bound::Included(last));
+        self.agenda.range(range).copied()
     }
 
     /// From when on the next order after `now` asks.

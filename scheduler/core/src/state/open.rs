@@ -2,6 +2,11 @@
 //!
 //! Not here: the decisions (`verdict`, `incident`).
 
+#![allow(
+    missing_docs,
+    reason = "rkyv's derive writes resolvers whose fields have no documentation; ours have"
+)]
+
 use std::collections::BTreeMap;
 
 use picket_wire::evidence::CheckRef;

@@ -32,14 +32,14 @@ pub struct Settings {
 impl Settings {
     /// The settings of a cluster that says nothing else.
     ///
-    /// Windows are five minutes, the longest interval most checks have. Nine seconds of lease are
-    /// three renewals, and let a dead agent's checks run elsewhere within twelve seconds.
+    /// Windows are five minutes, the longest interval that most checks have.
     #[must_use]
     pub const fn standard(cluster: Name) -> Self {
         Self {
             cluster,
             shards: SHARDS_DEFAULT,
             window: Span::from_secs(300),
+            // Three renewals of three seconds: a dead agent's checks run elsewhere within twelve.
             lease_ttl: Span::from_secs(9),
             confirm: ConfirmPolicy::STANDARD,
             group_wait: Span::from_secs(5),
