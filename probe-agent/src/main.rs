@@ -1,1 +1,50 @@
-fn main() {}
+//! The `picket-agent` command: enrol once, then run.
+
+mod args;
+
+use std::time::Duration;
+
+use anyhow::Context;
+use clap::Parser;
+use picket_agent::config::Config;
+use picket_agent::{agent, enrol};
+use picket_rt::stop::Stop;
+use picket_rt::task::TaskSet;
+use picket_rt::telemetry;
+
+use crate::args::{Args, Command};
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+/// How long the tasks may take to end once the process was asked to.
+const STOP_DEADLINE: Duration = Duration::from_secs(10);
+
+#[tokio::main]
+async fn main() -> anyhow::Result<()> {
+    match Args::parse().command {
+        Command::Enrol { config, token_file } => {
+            let config = Config::load(&config)?;
+            let _telemetry = telemetry::init("picket-agent", &config.telemetry)?;
+            enrol::enrol(&config, &enrol::read_token(&token_file)?).await?;
+            Ok(())
+        }
+        Command::Run { config } => run(Config::load(&config)?).await,
+    }
+}
+
+async fn run(config: Config) -> anyhow::Result<()> {
+    let telemetry = telemetry::init("picket-agent", &config.telemetry)?;
+    let stop = Stop::new();
+    stop.listen_for_signals().context("listen for signals")?;
+    let tasks = TaskSet::new(stop.clone());
+    agent::serve_metrics(&config, &telemetry, &stop, &tasks);
+    let ran = agent::run(config, stop.clone(), tasks.clone()).await;
+    stop.request();
+    let joined = tasks.join_all(STOP_DEADLINE).await;
+    ran?;
+    if let Some(failure) = tasks.first_failure() {
+        return Err(failure.into());
+    }
+    joined.map_err(|names| anyhow::anyhow!("still running: {}", names.join(", ")))
+}

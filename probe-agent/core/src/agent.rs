@@ -26,13 +26,17 @@ use crate::agent::spoken::Spoken;
 use crate::agent::talking::{Lanes, Lease};
 use crate::due::Rings;
 use crate::link::Links;
-use crate::rollup::{Rollups, WINDOW_DEFAULT};
+use crate::rollup::{Rollups, Telling, WINDOW_DEFAULT};
 use crate::stats::Stats;
 use crate::table::Table;
 
 /// Due checks are handed out at multiples of this: a hundred wake-ups a second, whatever the
 /// number of checks, at the price of 5 ms of lateness in the mean.
 const TICK: Span = Span(10);
+
+/// Time that seems to run backwards by more than this means that the clock was set; less is only
+/// waited out. Our clocks slew smaller errors themselves.
+const SET_BACK: Span = Span(500);
 
 /// The core of one agent.
 #[derive(Debug)]
@@ -85,9 +89,12 @@ impl Agent {
 
     /// Takes one input and adds what must be done about it, and about the time, to `effects`.
     pub fn step(&mut self, now: Timestamp, input: Input, effects: &mut Vec<Effect>) {
+        if now + SET_BACK < self.now {
+            self.set_back(now);
+        }
         self.now = self.now.max(now);
-        self.take(input, effects);
         self.run_due(effects);
+        self.take(input, effects);
         self.settle(effects);
         self.talk(effects);
     }
@@ -138,6 +145,24 @@ impl Agent {
     #[must_use]
     pub const fn is_healthy(&self) -> bool {
         self.healthy
+    }
+
+    /// The clock was set to an earlier time: everything that waits for a time starts over, and
+    /// what was watched so far is told as it was.
+    fn set_back(&mut self, now: Timestamp) {
+        for holding in self.table.iter() {
+            self.rollups
+                .close(holding.part, self.rings.horizon(), Telling::AtOnce);
+        }
+        self.now = now;
+        self.rings.restart(now, &self.table);
+        self.open_parts();
+        self.rollups.retime(now);
+        self.lanes.retime(now);
+        self.links.retime(now);
+        self.lease.renew_by(now);
+        self.wanted.change_by(now);
+        self.ask_anew();
     }
 
     fn take(&mut self, input: Input, effects: &mut Vec<Effect>) {

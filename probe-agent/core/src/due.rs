@@ -86,6 +86,15 @@ impl Rings {
         skipped
     }
 
+    /// Goes on at `from`, be it earlier or later: the clock was set.
+    pub fn restart(&mut self, from: Timestamp, table: &Table) {
+        self.horizon = from;
+        for ring in self.rings.values_mut() {
+            ring.seek(from, |handle| table.phase_ms(handle));
+        }
+        self.look_ahead(table);
+    }
+
     /// Takes handles out and in; what is in `table` must be what is in the rings afterwards.
     pub fn change(
         &mut self,

@@ -107,14 +107,16 @@ impl Links {
         true
     }
 
-    /// A member said something on an open connection; says whether it counts.
-    pub fn heard(&mut self, member: MemberId) -> bool {
-        match self.links.get_mut(&member) {
-            Some(Link::Open { failures }) => {
-                *failures = 0;
-                true
-            }
-            Some(Link::Away { .. } | Link::Dialling { .. } | Link::Refused) | None => false,
+    /// Whether what a member says on its connection counts.
+    #[must_use]
+    pub fn is_open(&self, member: MemberId) -> bool {
+        matches!(self.links.get(&member), Some(Link::Open { .. }))
+    }
+
+    /// A member said something of use: the next failure is the first.
+    pub fn heard(&mut self, member: MemberId) {
+        if let Some(Link::Open { failures }) = self.links.get_mut(&member) {
+            *failures = 0;
         }
     }
 
@@ -138,6 +140,15 @@ impl Links {
             *link = Link::Refused;
         }
         self.leads_not(member);
+    }
+
+    /// The clock was set to `now`: nobody waits longer than anybody ever does.
+    pub fn retime(&mut self, now: Timestamp) {
+        for link in self.links.values_mut() {
+            if let Link::Away { dial_at, .. } = link {
+                *dial_at = (*dial_at).min(now + WAIT_REFUSED);
+            }
+        }
     }
 
     /// A connection ended or was not made; the member is dialled again later.
@@ -219,7 +230,8 @@ mod tests {
             waits[7] <= WAIT_MAX && waits[7].0 >= WAIT_MAX.0 / 2,
             "{waits:?}"
         );
-        assert!(links.connected_to(ONE) && links.heard(ONE));
+        assert!(links.connected_to(ONE));
+        links.heard(ONE);
         links.disconnected(ONE, NOW);
         assert!(links.deadline().unwrap().since(NOW) <= WAIT_MIN);
     }
@@ -242,7 +254,7 @@ mod tests {
         let mut links = Links::new(&[ONE], 7, NOW);
         assert!(links.connected_to(ONE));
         links.refused(ONE);
-        assert!(!links.heard(ONE));
+        assert!(!links.is_open(ONE));
         links.disconnected(ONE, NOW);
         assert!(links.deadline().unwrap().since(NOW).0 >= WAIT_REFUSED.0 / 2);
     }

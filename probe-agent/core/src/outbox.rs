@@ -7,18 +7,18 @@
 //!
 //! Owner: [`crate::Agent`]. Not here: the disk copy (`picket-storage::spool`).
 
+use std::collections::VecDeque;
+
 use picket_wire::evidence::{Evidence, EvidenceBatch};
 use picket_wire::id::Seq;
 use picket_wire::lane::rollup::{RollupBatch, ShardRollup};
-use picket_wire::limits::EVIDENCE_BATCH_MAX;
+use picket_wire::limits::{EVIDENCE_BATCH_MAX, ROLLUP_CHECKS_MAX};
 use picket_wire::time::{Span, Timestamp};
 
 /// Longest that evidence waits for company.
 pub const EVIDENCE_WAIT: Span = Span(100);
 /// Longest that a rollup waits for company: nobody is paged by it.
 pub const ROLLUP_WAIT: Span = Span::from_secs(1);
-/// Rollups are batched up to about this size, an eighth of the largest payload.
-const ROLLUP_BATCH_BYTES: usize = 1 << 20;
 /// Batches that may be on their way to the disk: then more would only grow memory.
 const WRITING_MAX: u64 = 4;
 /// Batches that may wait for an ack; with those of the other lane well below the credit of a
@@ -209,6 +209,11 @@ impl Progress {
         Some(self.sent)
     }
 
+    /// The clock was set to `now`.
+    pub fn retime(&mut self, now: Timestamp) {
+        self.wait(now);
+    }
+
     fn wait(&mut self, now: Timestamp) {
         let waits = self.sent > self.acked;
         self.resend_at = if waits {
@@ -222,42 +227,34 @@ impl Progress {
 /// Records that wait to become a batch.
 #[derive(Debug)]
 pub struct Gathering<R> {
-    records: Vec<R>,
-    bytes: usize,
+    records: VecDeque<R>,
+    weight: usize,
     since: Timestamp,
     wait: Span,
 }
 
-/// What a record adds to a batch.
+/// What a record takes of the room in a batch.
 pub trait Weigh {
-    /// About how many bytes it takes in a batch.
-    fn bytes(&self) -> usize;
-    /// Whether a batch of so many records and bytes is full.
-    fn is_full(records: usize, bytes: usize) -> bool;
+    /// Room in one batch.
+    const ROOM: usize;
+
+    /// What this record takes; no more than there is.
+    fn weight(&self) -> usize;
 }
 
 impl Weigh for Evidence {
-    fn bytes(&self) -> usize {
-        0
-    }
+    const ROOM: usize = EVIDENCE_BATCH_MAX;
 
-    fn is_full(records: usize, _bytes: usize) -> bool {
-        records >= EVIDENCE_BATCH_MAX
+    fn weight(&self) -> usize {
+        1
     }
 }
 
 impl Weigh for ShardRollup {
-    fn bytes(&self) -> usize {
-        // Fixed fields and pointer, rounded up; five bytes a bucket.
-        64 + self
-            .checks
-            .iter()
-            .map(|check| 48 + 5 * check.latency.len())
-            .sum::<usize>()
-    }
+    const ROOM: usize = ROLLUP_CHECKS_MAX;
 
-    fn is_full(_records: usize, bytes: usize) -> bool {
-        bytes >= ROLLUP_BATCH_BYTES
+    fn weight(&self) -> usize {
+        self.checks.len().max(1)
     }
 }
 
@@ -266,8 +263,8 @@ impl<R: Weigh> Gathering<R> {
     #[must_use]
     pub const fn new(wait: Span) -> Self {
         Self {
-            records: Vec::new(),
-            bytes: 0,
+            records: VecDeque::new(),
+            weight: 0,
             since: Timestamp::MAX,
             wait,
         }
@@ -275,23 +272,26 @@ impl<R: Weigh> Gathering<R> {
 
     /// How many records wait.
     #[must_use]
-    pub const fn len(&self) -> usize {
+    pub fn len(&self) -> usize {
         self.records.len()
     }
 
     /// Whether none waits.
     #[must_use]
-    pub const fn is_empty(&self) -> bool {
+    pub fn is_empty(&self) -> bool {
         self.records.is_empty()
     }
 
     /// When the records must go, if there are any.
     #[must_use]
     pub fn deadline(&self) -> Option<Timestamp> {
-        if R::is_full(self.records.len(), self.bytes) {
-            return Some(Timestamp::MIN);
-        }
-        (!self.records.is_empty()).then(|| self.since + self.wait)
+        let full = self.weight >= R::ROOM;
+        let at = if full {
+            Timestamp::MIN
+        } else {
+            self.since + self.wait
+        };
+        (!self.records.is_empty()).then_some(at)
     }
 
     /// Adds a record.
@@ -299,8 +299,8 @@ impl<R: Weigh> Gathering<R> {
         if self.records.is_empty() {
             self.since = now;
         }
-        self.bytes += record.bytes();
-        self.records.push(record);
+        self.weight += record.weight();
+        self.records.push_back(record);
     }
 
     /// The records of one batch, when it is full or its time has come.
@@ -311,18 +311,18 @@ impl<R: Weigh> Gathering<R> {
 
     /// The records of one batch, whatever the time.
     pub fn take_now(&mut self) -> Option<Vec<R>> {
-        let (mut count, mut bytes) = (0, 0);
-        for record in &self.records {
-            if R::is_full(count, bytes) {
-                break;
-            }
-            count += 1;
-            bytes += record.bytes();
+        let (mut taken, mut room) = (Vec::new(), R::ROOM);
+        while let Some(record) = self.records.pop_front_if(|record| record.weight() <= room) {
+            room -= record.weight();
+            self.weight -= record.weight();
+            taken.push(record);
         }
-        let rest = self.records.split_off(count);
-        self.bytes -= bytes;
-        let taken = std::mem::replace(&mut self.records, rest);
         (!taken.is_empty()).then_some(taken)
+    }
+
+    /// Takes every record back to an earlier time: the clock was set.
+    pub fn retime(&mut self, now: Timestamp) {
+        self.since = self.since.min(now);
     }
 }
 

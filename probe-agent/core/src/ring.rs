@@ -121,7 +121,8 @@ impl Ring {
         self.seek(from, |handle| place(handle).phase_ms);
     }
 
-    fn seek(&mut self, from: Timestamp, phase_ms: impl Fn(Handle) -> u32) {
+    /// Goes on at the first check that is due at `from` or later, be it earlier or later than now.
+    pub fn seek(&mut self, from: Timestamp, phase_ms: impl Fn(Handle) -> u32) {
         self.turn = from.0.div_euclid(self.interval_ms) * self.interval_ms;
         let into = from.0 - self.turn;
         self.cursor = self

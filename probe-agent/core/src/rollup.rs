@@ -215,6 +215,15 @@ impl Rollups {
         }
     }
 
+    /// The clock was set to `now`: what is closed is told from then on.
+    pub fn retime(&mut self, now: Timestamp) {
+        let closed = std::mem::take(&mut self.closed);
+        self.closed = closed
+            .into_iter()
+            .map(|(at, id)| (at.min(now), id))
+            .collect();
+    }
+
     /// Everything that is closed, at once: the process ends.
     pub fn take_all_closed(&mut self) -> Vec<ShardRollup> {
         let ids: Vec<PartId> = std::mem::take(&mut self.closed)

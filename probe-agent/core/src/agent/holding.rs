@@ -48,6 +48,11 @@ pub(super) struct Wanted {
 }
 
 impl Wanted {
+    /// The rings may be changed again at this time or earlier.
+    pub(super) fn change_by(&mut self, at: Timestamp) {
+        self.change_at = self.change_at.min(at);
+    }
+
     /// Whether the slot is assigned.
     pub(super) fn expects(&self, slot: ShardSlot) -> bool {
         self.digest.contains_key(&slot)

@@ -129,7 +129,8 @@ impl Agent {
         self.open_parts();
     }
 
-    fn open_parts(&mut self) {
+    /// Opens a part for every holding, from the horizon on.
+    pub(super) fn open_parts(&mut self) {
         let from = self.rings.horizon();
         self.window_end = self.rollups.window_end(from);
         for holding in self.table.iter_mut() {

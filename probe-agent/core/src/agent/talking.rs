@@ -5,7 +5,7 @@ use picket_wire::envelope::{SCHEMA_MAX, SCHEMA_MIN};
 use picket_wire::evidence::{Evidence, EvidenceBatch};
 use picket_wire::id::{MemberId, Seq};
 use picket_wire::lane::rollup::{RollupBatch, ShardRollup};
-use picket_wire::limits::EVIDENCE_BATCH_MAX;
+use picket_wire::limits::{EVIDENCE_BATCH_MAX, ROLLUP_CHECKS_MAX};
 use picket_wire::time::{Span, Timestamp};
 
 use crate::agent::Agent;
@@ -22,7 +22,7 @@ const RENEWALS: u64 = 3;
 /// mind is put off to the next probe, which finds it again.
 const WAITING_MAX: usize = 64 * EVIDENCE_BATCH_MAX;
 /// Checks whose counts are told in one step: more would hold up what is due.
-const TELL_MAX: usize = 16_384;
+const TELL_MAX: usize = ROLLUP_CHECKS_MAX;
 /// Windows that a scheduler may ask for: shorter ones are noise, longer ones would not fit the
 /// counters of a check that runs every second.
 const WINDOW_MIN: Span = Span::from_secs(1);
@@ -55,6 +55,13 @@ impl Default for Lease {
     }
 }
 
+impl Lease {
+    /// The next renewal is not later than this.
+    pub(super) fn renew_by(&mut self, at: Timestamp) {
+        self.renew_at = self.renew_at.min(at);
+    }
+}
+
 impl Lanes {
     pub(super) const fn new(resume: &Resume) -> Self {
         Self {
@@ -78,11 +85,40 @@ impl Lanes {
         Some(Seq(self.evidence_progress.tail().0 + 1 + batches))
     }
 
+    /// Takes a rollup, in pieces that fit a batch.
+    fn tell(&mut self, mut rollup: ShardRollup, now: Timestamp) {
+        while rollup.checks.len() > ROLLUP_CHECKS_MAX {
+            let rest = rollup.checks.split_off(ROLLUP_CHECKS_MAX);
+            let checks = std::mem::replace(&mut rollup.checks, rest);
+            let (slot, epoch) = (rollup.slot, rollup.epoch);
+            let (window, covered) = (rollup.window, rollup.covered);
+            self.rollup.add(
+                ShardRollup {
+                    slot,
+                    epoch,
+                    window,
+                    covered,
+                    checks,
+                },
+                now,
+            );
+        }
+        self.rollup.add(rollup, now);
+    }
+
     pub(super) const fn progress_mut(&mut self, lane: Lane) -> &mut Progress {
         match lane {
             Lane::Evidence => &mut self.evidence_progress,
             Lane::Rollup => &mut self.rollup_progress,
         }
+    }
+
+    /// The clock was set to `now`.
+    pub(super) fn retime(&mut self, now: Timestamp) {
+        self.evidence.retime(now);
+        self.rollup.retime(now);
+        self.evidence_progress.retime(now);
+        self.rollup_progress.retime(now);
     }
 
     fn deadline(&self, sending: bool) -> Option<Timestamp> {
@@ -140,12 +176,15 @@ impl Agent {
     }
 
     pub(super) fn hear(&mut self, member: MemberId, message: ToAgent, effects: &mut Vec<Effect>) {
-        if !self.links.heard(member) {
+        if !self.links.is_open(member) {
             return;
         }
+        if let ToAgent::Refused(refusal) = message {
+            return self.refused(member, refusal, effects);
+        }
+        self.links.heard(member);
         match message {
             ToAgent::Welcome(welcome) => self.welcome(member, &welcome, effects),
-            ToAgent::Refused(refusal) => self.refused(member, refusal, effects),
             ToAgent::NotLeader { .. } => {
                 self.links.leads_not(member);
             }
@@ -162,7 +201,7 @@ impl Agent {
                 self.acked(Lane::Rollup, rollup, effects);
             }
             ToAgent::Probe(order) => self.order(order, effects),
-            ToAgent::ResetLive => {}
+            ToAgent::ResetLive | ToAgent::Refused(_) => {}
         }
     }
 
@@ -183,12 +222,12 @@ impl Agent {
 
     fn refused(&mut self, member: MemberId, refusal: Refusal, effects: &mut Vec<Effect>) {
         match refusal {
-            // The watermark in the next `Welcome` mends it.
-            Refusal::Gap { .. } | Refusal::Malformed(_) => {
+            // The watermark in the next `Welcome` mends a gap, and a member that lags behind
+            // will have heard of a new agent soon.
+            Refusal::Gap { .. } | Refusal::Malformed(_) | Refusal::NotAdmitted(_) => {
                 self.links.leads_not(member);
             }
             Refusal::Schema { .. }
-            | Refusal::NotAdmitted(_)
             | Refusal::OldIncarnation { .. }
             | Refusal::Impostor { .. }
             | Refusal::Replaced => self.links.refused(member),
@@ -237,7 +276,7 @@ impl Agent {
             && let Some(rollup) = self.rollups.take_told(self.now)
         {
             told += rollup.checks.len();
-            self.lanes.rollup.add(rollup, self.now);
+            self.lanes.tell(rollup, self.now);
         }
     }
 
@@ -294,7 +333,7 @@ impl Agent {
         let held: Vec<_> = self.table.assigned().map(|line| line.slot).collect();
         self.drop_slots(&held);
         for rollup in self.rollups.take_all_closed() {
-            self.lanes.rollup.add(rollup, self.now);
+            self.lanes.tell(rollup, self.now);
         }
         self.write_evidence(true, effects);
         self.write_rollups(true, effects);
