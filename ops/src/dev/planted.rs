@@ -14,6 +14,7 @@ use picket_wire::time::Timestamp;
 use serde::Deserialize;
 
 use crate::client::Client;
+use crate::dev::layout::REGIONS;
 use crate::exit::Exit;
 use crate::print::{Printer, note};
 
@@ -75,6 +76,8 @@ pub(super) fn arguments(dir: &Path, lasting: Option<Duration>) -> Vec<String> {
     if lasting.is_none() {
         args.extend(seconds("--again-after", 60));
     }
+    let [.., last] = REGIONS;
+    args.extend(["--regional-for".to_owned(), last.source.to_string()]);
     args.push("--exit-with-parent".to_owned());
     args
 }
