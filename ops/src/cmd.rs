@@ -120,6 +120,9 @@ pub(crate) async fn run(picket: Picket) -> anyhow::Result<Exit> {
 
 /// The exit code of an error that ended a command.
 pub(crate) fn exit_of(error: &anyhow::Error) -> Exit {
+    if error.is::<crate::dev::WaitedInVain>() {
+        return Exit::TimedOut;
+    }
     error
         .downcast_ref::<CallError>()
         .map_or(Exit::Failure, CallError::exit)

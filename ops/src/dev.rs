@@ -58,6 +58,9 @@ pub(crate) struct Dev {
     /// Port of the first member's API; 0 for any.
     #[arg(long, default_value_t = 7600)]
     port: u16,
+    /// Seconds after which a process that died is started again.
+    #[arg(long, value_name = "SECONDS", default_value_t = 3)]
+    restart_after: u64,
     /// Send spans to this OTLP endpoint, like http://127.0.0.1:4317.
     #[arg(long, value_name = "URL")]
     otlp: Option<String>,
@@ -90,7 +93,8 @@ pub(crate) async fn run(dev: Dev, printer: Printer) -> anyhow::Result<Exit> {
         );
     }
     let root = Root::open(dev.data.as_deref())?;
-    let mut mesh = Mesh::new(Layout::prepare(root.path(), dev.port)?);
+    let restart_after = Duration::from_secs(dev.restart_after);
+    let mut mesh = Mesh::new(Layout::prepare(root.path(), dev.port)?, restart_after);
     let result = tokio::select! {
         result = mesh.live(&dev, printer) => result,
         signalled = interrupted() => signalled.map(|()| Exit::Interrupted),
@@ -149,14 +153,16 @@ struct Mesh {
     layout: Layout,
     /// In the order they were started; stopped the other way round.
     processes: Vec<Process>,
+    restart_after: Duration,
     told: Arc<Told>,
 }
 
 impl Mesh {
-    fn new(layout: Layout) -> Self {
+    fn new(layout: Layout, restart_after: Duration) -> Self {
         Self {
             layout,
             processes: Vec::new(),
+            restart_after,
             told: Arc::default(),
         }
     }
@@ -174,18 +180,16 @@ impl Mesh {
         self.introduce(&client, started).await?;
         let watched = Instant::now();
         let end = dev.lasting.map(|lasting| watched + lasting);
-        loop {
-            let wake = end.map_or(Instant::now() + SUMMARY_EVERY, |end| {
-                end.min(Instant::now() + SUMMARY_EVERY)
-            });
-            tokio::time::sleep_until(wake.into()).await;
-            self.must_run()?;
-            match client.get::<MeshStatus>("/api/v1/status").await {
-                Ok(status) => note(&summary::line(watched.elapsed(), &status, &self.told)),
-                Err(error) => note(&format!("no status: {error}")),
-            }
-            if end.is_some_and(|end| Instant::now() >= end) {
-                break;
+        let mut summary_at = watched + SUMMARY_EVERY;
+        while end.is_none_or(|end| Instant::now() < end) {
+            tokio::time::sleep(LOOK_EVERY).await;
+            self.supervise()?;
+            if Instant::now() >= summary_at {
+                summary_at += SUMMARY_EVERY;
+                match client.get::<MeshStatus>("/api/v1/status").await {
+                    Ok(status) => note(&summary::line(watched.elapsed(), &status, &self.told)),
+                    Err(error) => note(&format!("no status: {error}")),
+                }
             }
         }
         match farm {
@@ -194,13 +198,14 @@ impl Mesh {
         }
     }
 
-    fn must_run(&mut self) -> anyhow::Result<()> {
-        self.processes.iter_mut().try_for_each(Process::must_run)
+    fn supervise(&mut self) -> anyhow::Result<()> {
+        let restart_after = self.restart_after;
+        self.processes.iter_mut().try_for_each(|process| process.supervise(restart_after))
     }
 
     fn start(&mut self, name: &str, program: &str, args: &[&str]) -> anyhow::Result<()> {
         let log = self.layout.log(name);
-        let process = Process::start(name, &sibling(program)?, args, &log)?;
+        let process = Process::start(name, sibling(program)?, args, log)?;
         self.processes.push(process);
         Ok(())
     }
@@ -405,7 +410,7 @@ impl Mesh {
     ) -> anyhow::Result<()> {
         let deadline = Instant::now() + STAND_WITHIN;
         while Instant::now() < deadline {
-            self.must_run()?;
+            self.supervise()?;
             if look().await? {
                 return Ok(());
             }

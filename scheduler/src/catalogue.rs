@@ -10,7 +10,8 @@ use std::time::Duration;
 
 use picket_rt::stop::Stop;
 use picket_scheduler_core::command::{PointCatalogue, Pointed};
-use picket_scheduler_core::{Command, Reply};
+use picket_scheduler_core::command::Command;
+use picket_scheduler_core::reply::Reply;
 use picket_storage::pg::PgError;
 use picket_storage::pg::catalogue::{Catalogue, ShardChange};
 use picket_wire::blob::{EncodeBlobError, ShardCatalogue, encode_blob};
@@ -44,7 +45,7 @@ enum BuildError {
 }
 
 /// Builds until `stop`; runs only while this member leads.
-pub async fn run(ctx: Arc<Context>, stop: Stop) {
+pub(crate) async fn run(ctx: Arc<Context>, stop: Stop) {
     let Some(shards) = wait_for_settings(&ctx, &stop).await else { return };
     let builder = Builder { catalogue: Catalogue::new(ctx.pg.clone(), shards), ctx };
     let mut failing = false;

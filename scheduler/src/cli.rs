@@ -10,6 +10,7 @@ use picket_rt::{build_info, telemetry};
 use picket_scheduler::config::Config;
 use picket_scheduler::node::Node;
 use picket_scheduler::setup;
+use picket_storage::pg::private::{Fsync, PrivatePostgres};
 use picket_wire::id::MemberId;
 
 /// A scheduler member of Picket, the distributed site monitor.
@@ -34,6 +35,15 @@ enum Action {
         /// Settings file of the member that forms the cluster.
         #[arg(long, value_name = "FILE")]
         config: PathBuf,
+    },
+    /// Run a private Postgres for development, on a Unix socket only, until SIGTERM or SIGINT.
+    Postgres {
+        /// Where it lives; made first if need be.
+        #[arg(long, value_name = "DIR")]
+        dir: PathBuf,
+        /// File that gets its connection string once it answers.
+        #[arg(long, value_name = "FILE")]
+        url_file: PathBuf,
     },
     /// The mesh's certificate authority.
     #[command(subcommand)]
@@ -74,6 +84,7 @@ impl Cli {
                 let cluster = config.cluster.context("`[cluster]` is missing: only the member that forms the cluster is initialised")?;
                 print(&setup::create_admin_token(&cluster.admin_token_hash)?)
             }
+            Action::Postgres { dir, url_file } => postgres(&dir, &url_file),
             Action::Ca(Ca::Init { dir }) => print(&setup::create_authority(&dir)?),
             Action::Ca(Ca::IssueMember { ca, member, names, out }) => {
                 Ok(setup::issue_member(&ca, member, &names, &out)?)
@@ -93,6 +104,19 @@ fn run(path: &Path) -> anyhow::Result<()> {
         let node = Node::start(config, Some(telemetry.metrics()), stop).await?;
         node.finish().await?;
         tracing::info!("stopped");
+        Ok(())
+    })
+}
+
+fn postgres(dir: &Path, url_file: &Path) -> anyhow::Result<()> {
+    let runtime = tokio::runtime::Runtime::new().context("start the runtime")?;
+    runtime.block_on(async move {
+        let stop = Stop::new();
+        stop.listen_for_signals().context("listen for signals")?;
+        let postgres = PrivatePostgres::start(dir, Fsync::On).await?;
+        std::fs::write(url_file, postgres.url()).with_context(|| url_file.display().to_string())?;
+        stop.requested().await;
+        postgres.stop().await?;
         Ok(())
     })
 }

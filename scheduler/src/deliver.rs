@@ -3,8 +3,8 @@
 //! Runs where the leader is and needs only the replicated state: with Postgres away, people are
 //! told all the same.
 
-pub mod outbox;
-pub mod webhook;
+mod outbox;
+pub(crate) mod webhook;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -13,7 +13,7 @@ use std::time::Duration;
 use picket_rt::stop::Stop;
 use picket_scheduler_core::command::AdvanceCursor;
 use picket_scheduler_core::state::Consumer;
-use picket_scheduler_core::Command;
+use picket_scheduler_core::command::Command;
 use picket_wire::id::{FactSeq, WebhookId};
 use picket_wire::time::Span;
 use tokio::task::JoinSet;
@@ -28,7 +28,7 @@ const FACTS_MAX: usize = 4_096;
 const CURSOR_EVERY: Duration = Duration::from_millis(500);
 
 /// Tells webhooks what happened until `stop`; runs only while this member leads.
-pub async fn run(ctx: Arc<Context>, stop: Stop) {
+pub(crate) async fn run(ctx: Arc<Context>, stop: Stop) {
     let (cursor, group_wait) = ctx.replica.read(|state| {
         let wait = state.settings.as_ref().map_or(Span::ZERO, |settings| settings.group_wait);
         (state.cursor(Consumer::Delivery), wait)

@@ -1,113 +1,126 @@
-//! The processes of a dev mesh: started in groups of their own, stopped by their ids.
+//! The processes of a dev mesh: started in groups of their own, started again when they die,
+//! stopped by their ids.
 //!
 //! An interrupt from the terminal reaches only `picket dev`, which then stops its children in
-//! order. Each child writes to a log file of its own.
+//! order. Each child writes to a log file of its own. A child that was killed comes back after a
+//! pause, as under any service manager; one that cannot stay up ends the mesh.
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use tokio::process::{Child, ChildStdin, Command};
 
+use crate::print::note;
+
 /// A child that does not end within this time of being asked is killed.
 const STOP_WITHIN: Duration = Duration::from_secs(10);
+/// A child that ends sooner than this after its start did not come up: its settings, most likely.
+const UP_AFTER: Duration = Duration::from_secs(2);
 
 /// Where the sibling programs are: beside this one.
 pub(super) fn sibling(name: &str) -> anyhow::Result<PathBuf> {
     let this = std::env::current_exe().context("cannot tell where this program is")?;
     let path = this.with_file_name(name);
-    anyhow::ensure!(
-        path.is_file(),
-        "{} is missing; build all programs with `cargo build --bins`",
-        path.display()
-    );
+    anyhow::ensure!(path.is_file(), "{} is missing; build all programs with `cargo build --bins`", path.display());
     Ok(path)
 }
 
-/// One running child.
+/// One child, running or about to be started again.
 #[derive(Debug)]
 pub(super) struct Process {
     /// What it is, for people.
     pub(super) name: String,
-    child: Child,
-    /// Held open: a child that was told so ends when this closes, however we end.
-    _stdin: Option<ChildStdin>,
+    program: PathBuf,
+    args: Vec<String>,
     log: PathBuf,
+    state: State,
+}
+
+#[derive(Debug)]
+enum State {
+    Running {
+        child: Child,
+        since: Instant,
+        /// Held open: a child that was told so ends when this closes, however we end.
+        _stdin: Option<ChildStdin>,
+    },
+    Waiting {
+        until: Instant,
+    },
 }
 
 impl Process {
     /// Starts `program`; its output goes to `log`.
-    pub(super) fn start(
-        name: &str,
-        program: &Path,
-        args: &[&str],
-        log: &Path,
-    ) -> anyhow::Result<Self> {
-        let file = File::options()
-            .create(true)
-            .append(true)
-            .open(log)
-            .with_context(|| log.display().to_string())?;
-        let mut child = Command::new(program)
-            .args(args)
-            .stdin(Stdio::piped())
-            .stdout(file.try_clone()?)
-            .stderr(file)
-            .process_group(0)
-            .kill_on_drop(true)
-            .spawn()
-            .with_context(|| format!("cannot start {}", program.display()))?;
-        let stdin = child.stdin.take();
-        Ok(Self {
-            name: name.to_owned(),
-            child,
-            _stdin: stdin,
-            log: log.to_path_buf(),
-        })
+    pub(super) fn start(name: &str, program: PathBuf, args: &[&str], log: PathBuf) -> anyhow::Result<Self> {
+        let args: Vec<String> = args.iter().map(|&arg| arg.to_owned()).collect();
+        let state = spawn(&program, &args, &log)?;
+        Ok(Self { name: name.to_owned(), program, args, log, state })
     }
 
     /// Its process id, while it runs.
     pub(super) fn pid(&self) -> Option<u32> {
-        self.child.id()
+        match &self.state {
+            State::Running { child, .. } => child.id(),
+            State::Waiting { .. } => None,
+        }
     }
 
-    /// Fails when it has ended, with the end of its log.
-    pub(super) fn must_run(&mut self) -> anyhow::Result<()> {
-        let Some(status) = self.child.try_wait()? else {
-            return Ok(());
-        };
-        anyhow::bail!("{} ended with {status}:\n{}", self.name, tail(&self.log))
+    /// Looks after it: notices its death, and starts it again `restart_after` later. Fails when it
+    /// did not come up.
+    pub(super) fn supervise(&mut self, restart_after: Duration) -> anyhow::Result<()> {
+        match &mut self.state {
+            State::Running { child, since, .. } => {
+                let Some(status) = child.try_wait()? else { return Ok(()) };
+                if since.elapsed() < UP_AFTER {
+                    anyhow::bail!("{} ended with {status}:\n{}", self.name, tail(&self.log));
+                }
+                note(&format!("{} ended with {status}; it starts again in {} s", self.name, restart_after.as_secs()));
+                self.state = State::Waiting { until: Instant::now() + restart_after };
+            }
+            State::Waiting { until } if Instant::now() >= *until => {
+                self.state = spawn(&self.program, &self.args, &self.log)?;
+                note(&format!("{} started again, pid {}", self.name, self.pid().unwrap_or_default()));
+            }
+            State::Waiting { .. } => {}
+        }
+        Ok(())
     }
 
     /// Asks it to end and waits; kills it when it takes too long.
     pub(super) async fn stop(&mut self) {
-        let Some(pid) = self.child.id() else { return };
+        let Some(pid) = self.pid() else { return };
+        let State::Running { child, .. } = &mut self.state else { return };
         signal(pid, "TERM").await;
-        if tokio::time::timeout(STOP_WITHIN, self.child.wait())
-            .await
-            .is_err()
-        {
-            crate::print::note(&format!(
-                "{} did not end in {} s; killing it",
-                self.name,
-                STOP_WITHIN.as_secs()
-            ));
-            drop(self.child.kill().await);
+        if tokio::time::timeout(STOP_WITHIN, child.wait()).await.is_err() {
+            note(&format!("{} did not end in {} s; killing it", self.name, STOP_WITHIN.as_secs()));
+            drop(child.kill().await);
         }
     }
 }
 
+fn spawn(program: &Path, args: &[String], log: &Path) -> anyhow::Result<State> {
+    let file = File::options().create(true).append(true).open(log).with_context(|| log.display().to_string())?;
+    let mut child = Command::new(program)
+        .args(args)
+        .stdin(Stdio::piped())
+        .stdout(file.try_clone()?)
+        .stderr(file)
+        .process_group(0)
+        .kill_on_drop(true)
+        .spawn()
+        .with_context(|| format!("cannot start {}", program.display()))?;
+    let stdin = child.stdin.take();
+    Ok(State::Running { child, since: Instant::now(), _stdin: stdin })
+}
+
 /// Sends a signal through `kill`: this package calls no foreign functions.
 async fn signal(pid: u32, name: &str) {
-    let sent = Command::new("kill")
-        .args([&format!("-{name}"), &pid.to_string()])
-        .stderr(Stdio::null())
-        .status()
-        .await;
+    let sent = Command::new("kill").args([&format!("-{name}"), &pid.to_string()]).stderr(Stdio::null()).status().await;
     if let Err(error) = sent {
-        crate::print::note(&format!("cannot run `kill`: {error}"));
+        note(&format!("cannot run `kill`: {error}"));
     }
 }
 

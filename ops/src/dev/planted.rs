@@ -15,6 +15,7 @@ use serde::Deserialize;
 
 use crate::client::Client;
 use crate::dev::layout::REGIONS;
+use crate::dev::layout::REGIONS;
 use crate::exit::Exit;
 use crate::print::{Printer, note};
 
@@ -78,6 +79,8 @@ pub(super) fn arguments(dir: &Path, lasting: Option<Duration>) -> Vec<String> {
     }
     let [.., last] = REGIONS;
     args.extend(["--regional-for".to_owned(), last.source.to_string()]);
+    // The first region's agent alone sees this target fail.
+    args.extend(["--regional-for".to_owned(), REGIONS[0].source.to_string()]);
     args.push("--exit-with-parent".to_owned());
     args
 }

@@ -31,29 +31,29 @@ const HORIZON: Span = Span::from_secs(24 * 3_600);
 
 /// One message to one webhook.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub struct JobId {
+pub(crate) struct JobId {
     /// To whom.
-    pub webhook: WebhookId,
+    pub(crate) webhook: WebhookId,
     /// From which fact.
-    pub fact: FactSeq,
+    pub(crate) fact: FactSeq,
     /// An opening and its closing can stem from one fact.
-    pub closes: bool,
+    pub(crate) closes: bool,
 }
 
 /// A message that is to be sent now.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Job {
+pub(crate) struct Job {
     /// Which.
-    pub id: JobId,
+    pub(crate) id: JobId,
     /// What to say.
-    pub message: Message,
+    pub(crate) message: Message,
     /// How many tries came before.
-    pub tries: u32,
+    pub(crate) tries: u32,
 }
 
 /// How a try ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Tried {
+pub(crate) enum Tried {
     /// The receiver took it.
     Delivered,
     /// It did not; try again later.
@@ -77,7 +77,7 @@ struct Gathering {
 
 /// What is still to be told.
 #[derive(Debug)]
-pub struct Outbox {
+pub(crate) struct Outbox {
     group_wait: Span,
     read: FactSeq,
     gathering: BTreeMap<NotificationGroupId, Gathering>,
@@ -87,24 +87,24 @@ pub struct Outbox {
 impl Outbox {
     /// Nothing to tell; facts after `cursor` are to come.
     #[must_use]
-    pub const fn new(cursor: FactSeq, group_wait: Span) -> Self {
+    pub(crate) const fn new(cursor: FactSeq, group_wait: Span) -> Self {
         Self { group_wait, read: cursor, gathering: BTreeMap::new(), pending: BTreeMap::new() }
     }
 
     /// The last fact that was read.
     #[must_use]
-    pub const fn read(&self) -> FactSeq {
+    pub(crate) const fn read(&self) -> FactSeq {
         self.read
     }
 
     /// Messages that wait or are under way.
     #[must_use]
-    pub fn waiting(&self) -> usize {
+    pub(crate) fn waiting(&self) -> usize {
         self.pending.len() + self.gathering.len()
     }
 
     /// Takes the next fact.
-    pub fn on_fact(&mut self, fact: &Fact, webhooks: &[WebhookId]) {
+    pub(crate) fn on_fact(&mut self, fact: &Fact, webhooks: &[WebhookId]) {
         self.read.advance_to(fact.seq);
         let FactBody::Group(group) = &fact.body else { return };
         match (self.gathering.get_mut(&group.id), group.closed_at) {
@@ -123,7 +123,7 @@ impl Outbox {
     }
 
     /// What is to be sent now: at most one message per webhook, the oldest.
-    pub fn due(&mut self, now: Timestamp, webhooks: &[WebhookId]) -> Vec<Job> {
+    pub(crate) fn due(&mut self, now: Timestamp, webhooks: &[WebhookId]) -> Vec<Job> {
         self.pending.retain(|id, pending| {
             webhooks.contains(&id.webhook) && (pending.in_flight || now.since(pending.since) < HORIZON)
         });
@@ -153,14 +153,14 @@ impl Outbox {
 
     /// When [`Outbox::due`] will have something new, if nothing else happens.
     #[must_use]
-    pub fn deadline(&self) -> Option<Timestamp> {
+    pub(crate) fn deadline(&self) -> Option<Timestamp> {
         let gathering = self.gathering.values().map(|gathering| gathering.group.opened_at + self.group_wait);
         let pending = self.pending.values().filter(|pending| !pending.in_flight).map(|pending| pending.next_at);
         gathering.chain(pending).min()
     }
 
     /// Learns how a try ended.
-    pub fn tried(&mut self, id: JobId, tried: Tried, now: Timestamp) {
+    pub(crate) fn tried(&mut self, id: JobId, tried: Tried, now: Timestamp) {
         match tried {
             Tried::Delivered => {
                 self.pending.remove(&id);
@@ -177,7 +177,7 @@ impl Outbox {
 
     /// Every fact up to here is told, or needs no telling.
     #[must_use]
-    pub fn cursor(&self) -> FactSeq {
+    pub(crate) fn cursor(&self) -> FactSeq {
         let gathering = self.gathering.values().map(|gathering| gathering.fact);
         let pending = self.pending.keys().map(|id| id.fact);
         match gathering.chain(pending).min() {
@@ -218,7 +218,7 @@ impl Outbox {
 
 /// The message about a group.
 #[must_use]
-pub fn render(group: &NotificationGroup, event: MessageEvent, fact: FactSeq) -> Message {
+pub(crate) fn render(group: &NotificationGroup, event: MessageEvent, fact: FactSeq) -> Message {
     Message {
         event,
         group: group.id,

@@ -29,31 +29,31 @@ use url::Url;
 const SEND_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Prefix of a secret's text form; base64 of its bytes follows.
-pub const SECRET_PREFIX: &str = "whsec_";
+pub(crate) const SECRET_PREFIX: &str = "whsec_";
 
 /// A message ready to send: the same for every try, but for the time and what it signs.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Rendered {
+pub(crate) struct Rendered {
     /// `webhook-id`.
-    pub id: String,
+    pub(crate) id: String,
     /// `webhook-timestamp`.
-    pub timestamp: String,
+    pub(crate) timestamp: String,
     /// `webhook-signature`.
-    pub signature: String,
+    pub(crate) signature: String,
     /// The body.
-    pub body: String,
+    pub(crate) body: String,
 }
 
 /// A secret that is not `whsec_` and base64.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("expected `whsec_` and 24 to 64 bytes in base64")]
-pub struct SecretError;
+pub(crate) struct SecretError;
 
 /// The bytes of a secret's text form.
 ///
 /// # Errors
 /// When it is not `whsec_` followed by base64 of 24 to 64 bytes.
-pub fn secret_bytes(text: &str) -> Result<Vec<u8>, SecretError> {
+pub(crate) fn secret_bytes(text: &str) -> Result<Vec<u8>, SecretError> {
     text.strip_prefix(SECRET_PREFIX)
         .and_then(|rest| STANDARD.decode(rest).ok())
         .filter(|bytes| (24..=64).contains(&bytes.len()))
@@ -62,7 +62,7 @@ pub fn secret_bytes(text: &str) -> Result<Vec<u8>, SecretError> {
 
 /// The text form of a secret's bytes.
 #[must_use]
-pub fn secret_text(bytes: &[u8]) -> String {
+pub(crate) fn secret_text(bytes: &[u8]) -> String {
     format!("{SECRET_PREFIX}{}", STANDARD.encode(bytes))
 }
 
@@ -70,7 +70,7 @@ pub fn secret_text(bytes: &[u8]) -> String {
 ///
 /// # Errors
 /// When the secret is not one.
-pub fn render(webhook: WebhookId, message: &Message, secret: &str, now: Timestamp) -> Result<Rendered, SecretError> {
+pub(crate) fn render(webhook: WebhookId, message: &Message, secret: &str, now: Timestamp) -> Result<Rendered, SecretError> {
     let id = format!("msg_{}_{}_{}", message.fact, message.group, webhook);
     let id = if message.closed_at.is_some() { format!("{id}_closed") } else { id };
     let timestamp = (now.0 / 1_000).to_string();
@@ -85,7 +85,7 @@ pub fn render(webhook: WebhookId, message: &Message, secret: &str, now: Timestam
 
 /// Why a try failed.
 #[derive(Debug, thiserror::Error)]
-pub enum SendError {
+pub(crate) enum SendError {
     /// The URL is not `http` or `https` with a host.
     #[error("expected an http or https URL with a host")]
     Url,
@@ -108,7 +108,7 @@ pub enum SendError {
 
 /// Sends messages.
 #[derive(Clone)]
-pub struct Sender {
+pub(crate) struct Sender {
     tls: TlsConnector,
 }
 
@@ -124,7 +124,7 @@ impl Sender {
     /// # Panics
     /// Never: the provider offers TLS 1.3 and 1.2.
     #[must_use]
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let roots = rustls::RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() };
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let config = rustls::ClientConfig::builder_with_provider(provider)
@@ -139,7 +139,7 @@ impl Sender {
     ///
     /// # Errors
     /// When it was not taken.
-    pub async fn send(&self, url: &str, rendered: Rendered) -> Result<u16, SendError> {
+    pub(crate) async fn send(&self, url: &str, rendered: Rendered) -> Result<u16, SendError> {
         tokio::time::timeout(SEND_TIMEOUT, self.send_untimed(url, rendered)).await.map_err(|_| SendError::Timeout)?
     }
 
@@ -167,7 +167,7 @@ impl Default for Sender {
 
 /// The URL of a webhook, if it is one.
 #[must_use]
-pub fn parse_url(text: &str) -> Option<Url> {
+pub(crate) fn parse_url(text: &str) -> Option<Url> {
     Url::parse(text).ok().filter(|url| matches!(url.scheme(), "http" | "https") && url.host_str().is_some())
 }
 
