@@ -16,7 +16,7 @@ CREATE SEQUENCE check_ids;
 -- visible in their own order and `changes since` misses none. `shards` is pinned by the first
 -- import, because every stored shard depends on it.
 CREATE TABLE catalogue_head (
-    only    boolean PRIMARY KEY DEFAULT true CHECK (only),
+    one     boolean PRIMARY KEY DEFAULT true CHECK (one),
     version bigint  NOT NULL DEFAULT 0,
     shards  integer
 );
