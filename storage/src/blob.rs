@@ -185,3 +185,30 @@ impl Code for Blob {
         size_of::<u64>() + self.0.len()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn other_bytes_under_a_name_are_a_miss_and_forgotten() {
+        let dir = std::env::temp_dir().join(format!("picket-blob-{}", std::process::id()));
+        let settings = BlobSettings {
+            dir: dir.clone(),
+            memory_bytes: 0,
+            disk_bytes: 0,
+        };
+        let store = BlobStore::open(settings).await.expect("the cache opens");
+        let hash = BlobHash::of(b"right");
+        drop(
+            store
+                .cache
+                .insert(Key(hash.0), Blob(Bytes::from_static(b"wrong"))),
+        );
+        assert_eq!(store.get(&hash).await, None);
+        assert_eq!(store.put(Bytes::from_static(b"right")), hash);
+        assert_eq!(store.get(&hash).await, Some(Bytes::from_static(b"right")));
+        store.close().await.expect("flushed");
+        drop(std::fs::remove_dir_all(dir));
+    }
+}

@@ -1,7 +1,7 @@
 //! CRC32C and what a wrong one tells.
 //!
 //! Castagnoli's polynomial because processors compute it in hardware. A checksum that does not
-//! match says only that the bytes changed; [`one_bit_apart`] says whether a single flipped bit
+//! match says only that the bytes changed; [`flipped_bit`] says whether a single flipped bit
 //! explains it, which tells decay of a finished write from a write that was never finished.
 
 /// The polynomial, bit-reversed as the algorithm shifts right (RFC 3720, section 12.1).
@@ -12,24 +12,20 @@ pub(crate) fn crc32c(seed: u32, bytes: &[u8]) -> u32 {
     crc32c::crc32c_append(seed, bytes)
 }
 
-/// Whether flipping exactly one bit, of the checksum or of the last `len` bytes that it covers,
-/// would make `computed` and `stored` agree.
+/// The one bit whose flip explains the difference of two checksums of `len` bytes: its distance
+/// from the last bit. `None` when no single bit does.
 ///
 /// The difference of two checksums depends only on which bits differ: a flip followed by `n` more
 /// bits leaves the polynomial shifted `n` times. One step a bit; 8 MiB take some 0.1 s.
-pub(crate) fn one_bit_apart(computed: u32, stored: u32, len: usize) -> bool {
-    let difference = computed ^ stored;
-    if difference.is_power_of_two() {
-        return true;
-    }
+pub(crate) fn flipped_bit(difference: u32, len: usize) -> Option<usize> {
     let mut trace = POLYNOMIAL;
-    for _ in 0..len * 8 {
+    for distance in 0..len * 8 {
         if trace == difference {
-            return true;
+            return Some(distance);
         }
         trace = (trace >> 1) ^ (POLYNOMIAL & 0u32.wrapping_sub(trace & 1));
     }
-    false
+    None
 }
 
 #[cfg(test)]
@@ -43,21 +39,16 @@ mod tests {
     }
 
     #[test]
-    fn every_single_flip_is_recognised() {
+    fn every_single_flip_is_located() {
         let bytes = b"a frame of a log".to_vec();
         let stored = crc32c(7, &bytes);
         for bit in 0..bytes.len() * 8 {
             let mut flipped = bytes.clone();
             flipped[bit / 8] ^= 1 << (bit % 8);
-            assert!(
-                one_bit_apart(crc32c(7, &flipped), stored, bytes.len()),
-                "bit {bit}"
-            );
-        }
-        for bit in 0..32 {
-            assert!(
-                one_bit_apart(stored, stored ^ (1 << bit), bytes.len()),
-                "checksum bit {bit}"
+            let difference = crc32c(7, &flipped) ^ stored;
+            assert_eq!(
+                flipped_bit(difference, bytes.len()),
+                Some(bytes.len() * 8 - 1 - bit)
             );
         }
     }
@@ -69,9 +60,9 @@ mod tests {
         let mut two = bytes.clone();
         two[0] ^= 1;
         two[9] ^= 4;
-        assert!(!one_bit_apart(crc32c(7, &two), stored, bytes.len()));
+        assert_eq!(flipped_bit(crc32c(7, &two) ^ stored, bytes.len()), None);
         let mut half = bytes.clone();
         half[8..].fill(0);
-        assert!(!one_bit_apart(crc32c(7, &half), stored, bytes.len()));
+        assert_eq!(flipped_bit(crc32c(7, &half) ^ stored, bytes.len()), None);
     }
 }

@@ -406,3 +406,62 @@ impl SegmentLog {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// One synced record and one more, for which the file is replaced by `broken`; then the good
+    /// file is back.
+    fn sync_with(broken: File, name: &str) -> (WriteLogError, SegmentLog) {
+        let dir = std::env::temp_dir().join(format!("picket-{name}-{}", std::process::id()));
+        let settings = LogSettings {
+            segment_bytes: 4096,
+            record_max_bytes: 100,
+        };
+        let (mut log, _) = SegmentLog::open(&dir, 1, settings).expect("the log opens");
+        drop(std::fs::remove_dir_all(dir));
+        log.append(b"synced").expect("appended");
+        log.sync().expect("synced");
+        log.append(b"not synced").expect("appended");
+        let good = std::mem::replace(&mut log.active.file, broken);
+        let error = log.sync().expect_err("the file is broken");
+        log.active.file = good;
+        (error, log)
+    }
+
+    #[test]
+    fn a_failed_sync_is_never_tried_again() {
+        // Takes any write and cannot be synced.
+        let null = File::options()
+            .write(true)
+            .open("/dev/null")
+            .expect("every system has it");
+        let (error, mut log) = sync_with(null, "sync");
+        assert!(
+            matches!(&error, WriteLogError::Fault(fault) if fault.doing == "sync"),
+            "{error}"
+        );
+        let again = log.sync().expect_err("the pages may be gone");
+        assert!(matches!(again, WriteLogError::Poisoned { .. }), "{again}");
+        assert_eq!(log.synced_next(), 2);
+    }
+
+    #[test]
+    fn a_failed_write_that_cannot_be_undone_poisons_the_log() {
+        // Has no space and no length that could be set back.
+        let full = File::options()
+            .write(true)
+            .open("/dev/full")
+            .expect("every Linux has it");
+        let (error, mut log) = sync_with(full, "write");
+        assert!(
+            matches!(&error, WriteLogError::Fault(fault) if fault.doing == "write"),
+            "{error}"
+        );
+        assert!(matches!(
+            log.append(b"x"),
+            Err(WriteLogError::Poisoned { .. })
+        ));
+    }
+}

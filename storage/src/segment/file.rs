@@ -102,7 +102,7 @@ impl SegmentFile {
         self.end = at as u64;
         while let Some(rest) = bytes.get(at..).filter(|rest| !rest.is_empty()) {
             let Some(frame) = frame::parse(rest, self.seed, record_max) else {
-                if !newest || frame::judge_end(rest, self.seed, record_max) == BadEnd::Rotten {
+                if !newest || frame::judge_end(rest, at, self.seed, record_max) == BadEnd::Rotten {
                     return Err(
                         damage(&self.path, at as u64, "the record does not check out").into(),
                     );

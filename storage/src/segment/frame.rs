@@ -4,10 +4,14 @@
 //! a record with the mark proves that everything before it was once durable: that is how the end
 //! of a file is told to be a batch that a power cut interrupted, or a finished one that decayed.
 
-use crate::checksum::{crc32c, one_bit_apart};
+use crate::checksum::{crc32c, flipped_bit};
 
 /// Length and checksum, four bytes each.
 pub(super) const HEAD_BYTES: usize = 8;
+/// Where the checksum stands, behind the length.
+const CRC_AT: usize = 4;
+/// The least that a disk writes as one: present or absent, never a part.
+const SECTOR_BYTES: usize = 512;
 /// The mark of a record that is the first of its batch.
 const BATCH_START: u32 = 1 << 31;
 
@@ -56,14 +60,17 @@ pub(super) fn parse(bytes: &[u8], seed: u32, record_max: usize) -> Option<Frame<
     (head.computed(seed, payload) == head.crc).then_some(Frame { payload })
 }
 
-/// Judges the bytes from the first invalid frame to the end of the newest file.
+/// Judges the bytes from the first invalid frame, which stands at `offset`, to the end of the
+/// newest file.
 ///
 /// A whole batch is written at once and disks reorder what is inside it, so valid frames behind a
 /// hole prove nothing by themselves. Two things do prove decay: a later batch that is intact, and
 /// a frame that is intact but for one bit. Several flipped bits in the very last batch are beyond
 /// what can be told from a torn write.
-pub(super) fn judge_end(end: &[u8], seed: u32, record_max: usize) -> BadEnd {
-    if is_one_flip_from_valid(end, seed, record_max) || later_batch(end, seed, record_max) {
+pub(super) fn judge_end(end: &[u8], offset: usize, seed: u32, record_max: usize) -> BadEnd {
+    let decayed = flipped_byte(end, seed, record_max)
+        .is_some_and(|byte| !is_in_lost_sector(end, offset, byte));
+    if decayed || later_batch(end, seed, record_max) {
         BadEnd::Rotten
     } else {
         BadEnd::Torn
@@ -80,19 +87,26 @@ fn later_batch(end: &[u8], seed: u32, record_max: usize) -> bool {
     })
 }
 
-/// Whether one flipped bit, of length, checksum or payload, explains the first frame. A write is
-/// torn in sectors, never in one bit; a torn frame looks like a flip once in 2^32 per bit.
-fn is_one_flip_from_valid(end: &[u8], seed: u32, record_max: usize) -> bool {
-    let Some(head) = Head::read(end) else {
-        return false;
-    };
+/// Where one flipped bit, of length, checksum or payload, explains the first frame. Chance makes
+/// another damage look like that once in 2^32 per bit of the frame.
+fn flipped_byte(end: &[u8], seed: u32, record_max: usize) -> Option<usize> {
+    let head = Head::read(end)?;
     if let Some(payload) = head.payload(end, record_max) {
-        let covered = payload.len() + size_of_val(&head.word);
-        if one_bit_apart(head.computed(seed, payload), head.crc, covered) {
-            return true;
+        let difference = head.computed(seed, payload) ^ head.crc;
+        if difference.is_power_of_two() {
+            return Some(CRC_AT + difference.trailing_zeros() as usize / 8);
+        }
+        let covered = CRC_AT + payload.len();
+        if let Some(distance) = flipped_bit(difference, covered) {
+            let byte = covered - 1 - distance / 8;
+            return Some(if byte < CRC_AT {
+                byte
+            } else {
+                byte + HEAD_BYTES - CRC_AT
+            });
         }
     }
-    (0..31).any(|bit| {
+    let length_bit = (0..31).find(|bit| {
         let other = Head {
             word: head.word ^ (1 << bit),
             crc: head.crc,
@@ -100,7 +114,18 @@ fn is_one_flip_from_valid(end: &[u8], seed: u32, record_max: usize) -> bool {
         other
             .payload(end, record_max)
             .is_some_and(|payload| other.computed(seed, payload) == other.crc)
-    })
+    })?;
+    Some(length_bit / 8)
+}
+
+/// Whether what the batch has in the sector of `byte` is all zero: a sector that was never written
+/// reads so, and where little was to be written there, a single bit may be all that is missing.
+fn is_in_lost_sector(end: &[u8], offset: usize, byte: usize) -> bool {
+    let sector = (offset + byte) / SECTOR_BYTES * SECTOR_BYTES;
+    let from = sector.saturating_sub(offset);
+    let to = (sector + SECTOR_BYTES - offset).min(end.len());
+    end.get(from..to)
+        .is_some_and(|lost| lost.iter().all(|byte| *byte == 0))
 }
 
 /// The fixed part of a frame, believed to nothing yet.
@@ -164,7 +189,7 @@ mod tests {
         let bytes = frame(b"a payload of some length", true);
         for len in 0..bytes.len() {
             assert_eq!(
-                judge_end(&bytes[..len], SEED, MAX),
+                judge_end(&bytes[..len], 32, SEED, MAX),
                 BadEnd::Torn,
                 "cut at {len}"
             );
@@ -178,8 +203,21 @@ mod tests {
             let mut flipped = bytes.clone();
             flipped[bit / 8] ^= 1 << (bit % 8);
             assert!(parse(&flipped, SEED, MAX).is_none(), "bit {bit}");
-            assert_eq!(judge_end(&flipped, SEED, MAX), BadEnd::Rotten, "bit {bit}");
+            assert_eq!(
+                judge_end(&flipped, 32, SEED, MAX),
+                BadEnd::Rotten,
+                "bit {bit}"
+            );
         }
+    }
+
+    #[test]
+    fn a_lost_sector_that_held_a_single_bit_is_torn() {
+        let bytes = frame(&[0, 0, 0, 1], true);
+        let lost = [&bytes[..11], &[0]].concat();
+        let offset = SECTOR_BYTES - 11;
+        assert_eq!(judge_end(&lost, offset, SEED, MAX), BadEnd::Torn);
+        assert_eq!(judge_end(&lost, 32, SEED, MAX), BadEnd::Rotten);
     }
 
     #[test]
@@ -187,8 +225,8 @@ mod tests {
         let mut hole = frame(b"lost in the power cut", true);
         hole[4..].fill(0);
         let same_batch = [hole.clone(), frame(b"reached the disk first", false)].concat();
-        assert_eq!(judge_end(&same_batch, SEED, MAX), BadEnd::Torn);
+        assert_eq!(judge_end(&same_batch, 32, SEED, MAX), BadEnd::Torn);
         let later_batch = [hole, frame(b"written after a sync", true)].concat();
-        assert_eq!(judge_end(&later_batch, SEED, MAX), BadEnd::Rotten);
+        assert_eq!(judge_end(&later_batch, 32, SEED, MAX), BadEnd::Rotten);
     }
 }
