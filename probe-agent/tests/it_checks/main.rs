@@ -4,6 +4,10 @@
     clippy::unwrap_used,
     reason = "a test that cannot set up its server has failed"
 )]
+#![allow(
+    clippy::disallowed_methods,
+    reason = "a test's servers end with its runtime"
+)]
 
 mod http;
 mod name_server;
