@@ -65,7 +65,8 @@ impl Sketch {
     #[must_use]
     pub fn percentiles(&self) -> Option<Percentiles> {
         // Two significant digits are finer than the buckets, which are an eighth of an octave.
-        let mut histogram: Histogram<u64> = Histogram::new(2).expect("2 is an allowed precision");
+        let mut histogram: Histogram<u64> = Histogram::new_with_bounds(1, u64::from(u32::MAX), 2)
+            .expect("the bounds are in order and 2 is an allowed precision");
         for (bucket, count) in (0_u8..=u8::MAX)
             .zip(self.counts)
             .filter(|(_, count)| *count > 0)

@@ -216,7 +216,7 @@ mod tests {
             ..rollup(9)
         };
         let packed = pack(&[one]);
-        assert_eq!(packed[..2], [1, 12]);
+        assert_eq!(packed[..2], [1, 11]);
         let raw = zstd::bulk::decompress(&packed[2..], 64).unwrap();
         assert_eq!(raw, [1, 18, 20, 5, 5, 5, 2, 1, 40, 0xac, 2]);
     }
