@@ -2,4 +2,6 @@
 //!
 //! One module per subcommand of `picket-load`.
 
+pub mod bench;
 pub mod farm;
+pub mod real;

@@ -1,0 +1,34 @@
+//! Real processes under test: a whole mesh, an nginx, a receiver of webhooks.
+//!
+//! Nothing here stands in for a part of Picket: the mesh is `picket dev` with the programs that
+//! ship, found beside the test's own binary.
+
+pub mod api;
+pub mod mesh;
+pub mod nginx;
+pub mod receiver;
+
+use std::path::PathBuf;
+use std::process::Command;
+
+use anyhow::Context;
+
+/// A program of this workspace: the folder above the one that test binaries are in.
+///
+/// # Errors
+/// When it is not built.
+pub fn program(name: &str) -> anyhow::Result<PathBuf> {
+    let this = std::env::current_exe().context("cannot tell where this program is")?;
+    let built = this.ancestors().skip(1).take(2).map(|folder| folder.join(name)).find(|path| path.is_file());
+    built.with_context(|| format!("{name} is not built; run `cargo build --workspace --bins` first"))
+}
+
+/// Sends a signal to a process by its id.
+///
+/// # Errors
+/// When there is no such process.
+pub fn signal(pid: u32, name: &str) -> anyhow::Result<()> {
+    let status = Command::new("kill").args([&format!("-{name}"), &pid.to_string()]).status().context("run kill")?;
+    anyhow::ensure!(status.success(), "no process {pid} takes {name}");
+    Ok(())
+}
