@@ -68,7 +68,7 @@ pub enum DialError {
         remote: IpAddr,
     },
     /// The operating system refused the connection attempt, or the peer did.
-    #[error("connecting to {remote}: {source}")]
+    #[error("connecting to {remote}")]
     Connect {
         /// The address dialled last.
         remote: IpAddr,
@@ -100,9 +100,19 @@ impl DialError {
     }
 }
 
+/// Linux's EPROTO, ENOPROTOOPT and EHOSTDOWN: what ICMP or a neighbour said, for which the standard
+/// library has no kind.
+const FROM_THE_NETWORK: [i32; 3] = [71, 92, 112];
+
 /// What an error of the socket layer says about the target, or about this machine.
 #[must_use]
 pub(crate) fn reason_of_io(error: &io::Error) -> Reason {
+    if error
+        .raw_os_error()
+        .is_some_and(|code| FROM_THE_NETWORK.contains(&code))
+    {
+        return Reason::ConnectUnreachable;
+    }
     match error.kind() {
         io::ErrorKind::ConnectionRefused => Reason::ConnectRefused,
         io::ErrorKind::TimedOut => Reason::ConnectTimeout,
@@ -265,5 +275,47 @@ impl Dialer {
                 .get(self.turn.fetch_add(1, Ordering::Relaxed) % many.len())
                 .copied(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_network_says_and_what_this_machine_lacks_are_told_apart() {
+        for (reason, linux_codes) in [
+            (Reason::ConnectRefused, &[111][..]),
+            (Reason::ConnectTimeout, &[110]),
+            (Reason::ConnectUnreachable, &[71, 92, 101, 112, 113]),
+            (Reason::ConnectionReset, &[32, 103, 104]),
+            // Memory, files, buffers, ports, permissions, interface down.
+            (Reason::AgentFault, &[1, 12, 13, 23, 24, 98, 99, 100, 105]),
+        ] {
+            for &code in linux_codes {
+                let error = io::Error::from_raw_os_error(code);
+                assert_eq!(reason_of_io(&error), reason, "{error}");
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn of_many_addresses_a_few_that_pass_are_kept_in_order() {
+        let resolver = Resolver::new(&["127.0.0.1:9".parse().unwrap()]).unwrap();
+        let dialer = Dialer::new(resolver, Guard::default(), &[]);
+        let ip = |text: &str| text.parse::<IpAddr>().unwrap();
+        let found = [
+            "10.0.0.1",
+            "1.1.1.1",
+            "127.0.0.1",
+            "1.1.1.2",
+            "1.1.1.3",
+            "1.1.1.4",
+        ]
+        .map(ip);
+        let admitted: Vec<IpAddr> = dialer.judge(&found).unwrap().iter().collect();
+        assert_eq!(admitted, ["1.1.1.1", "1.1.1.2", "1.1.1.3"].map(ip));
+        let refused = dialer.judge(&found[..1]).unwrap_err();
+        assert_eq!(refused.reason(), Reason::AddressBlocked);
     }
 }
