@@ -159,7 +159,7 @@ pub fn start(
         n_bulk: args.bulk.unwrap_or(0),
         bulk: bulk
             .as_ref()
-            .map_or_else(Vec::new, |bulk| bulk.addresses.clone()),
+            .map_or_else(Vec::new, |bulk| bulk.addresses().to_vec()),
     };
     Ok((ready, bulk))
 }

@@ -205,7 +205,7 @@ async fn bulk_urls_answer_up_to_their_number() {
         n_threads: 2,
     };
     let bulk = Bulk::start(settings, &field.stop).unwrap();
-    for address in &bulk.addresses {
+    for address in bulk.addresses() {
         for (number, reason) in [(0, None), (99, None), (100, Some(Reason::Http4xx))] {
             let url = format!("http://{address}/t/{number}");
             assert_eq!(

@@ -45,8 +45,7 @@ pub struct BulkSettings {
 /// Running threads.
 #[derive(Debug)]
 pub struct Bulk {
-    /// Where they listen.
-    pub addresses: Vec<SocketAddr>,
+    addresses: Vec<SocketAddr>,
     threads: Vec<thread::JoinHandle<()>>,
 }
 
@@ -73,6 +72,12 @@ impl Bulk {
         };
         let threads = shares.into_iter().map(start).collect::<io::Result<_>>()?;
         Ok(Self { addresses, threads })
+    }
+
+    /// Where they listen.
+    #[must_use]
+    pub fn addresses(&self) -> &[SocketAddr] {
+        &self.addresses
     }
 
     /// Waits for the threads, which end when asked to stop.

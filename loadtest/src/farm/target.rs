@@ -335,7 +335,9 @@ impl Target {
             Kind::Regional if self.around.regional_for.contains(&client) => {
                 Manner::Answer(UNAVAILABLE)
             }
-            Kind::Flapping if self.count_answer(client) % 2 == 0 => Manner::Answer(UNAVAILABLE),
+            Kind::Flapping if self.count_answer(client).is_multiple_of(2) => {
+                Manner::Answer(UNAVAILABLE)
+            }
             Kind::Healthy
             | Kind::Flapping
             | Kind::Regional
