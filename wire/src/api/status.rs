@@ -37,8 +37,8 @@ pub struct MeshStatus {
     pub checks: u64,
     /// Checks in shard slots that no agent owns.
     pub unowned_checks: u64,
-    /// Probes of the last minute; absent on a member that does not lead.
-    pub last_minute: Option<LastMinute>,
+    /// How late probes started; absent while nobody leads.
+    pub lateness: Option<Lateness>,
     /// Facts not yet consumed, by consumer.
     pub lag: BTreeMap<String, u64>,
     /// Whether Postgres answered just now.
@@ -71,19 +71,15 @@ pub struct Region {
     pub checks: u64,
 }
 
-/// What the live lane told in the last minute.
+/// How late probes started since this leader leads: per check and rollup window, the latest of them.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-pub struct LastMinute {
-    /// Probes due.
-    pub due: u64,
-    /// Probes that ran.
-    pub ran: u64,
-    /// Probes that were not ok.
-    pub not_ok: u64,
-    /// Median lateness.
-    pub lateness_p50_ms: u64,
-    /// 99th percentile of lateness.
-    pub lateness_p99_ms: u64,
-    /// Largest lateness.
-    pub lateness_max_ms: u64,
+pub struct Lateness {
+    /// Windows of checks that were counted.
+    pub count: u64,
+    /// Median.
+    pub p50_ms: u32,
+    /// 99th percentile.
+    pub p99_ms: u32,
+    /// Largest.
+    pub max_ms: u32,
 }
