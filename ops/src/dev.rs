@@ -277,7 +277,7 @@ impl Mesh {
             let config = config.display().to_string();
             if !self
                 .layout
-                .path(&format!("agent-{}/data/identity", region.name))
+                .path(&format!("agent-{}/data/agent", region.name))
                 .exists()
             {
                 self.enrol(client, region, &config).await?;

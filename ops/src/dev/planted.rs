@@ -15,7 +15,6 @@ use serde::Deserialize;
 
 use crate::client::Client;
 use crate::dev::layout::REGIONS;
-use crate::dev::layout::REGIONS;
 use crate::exit::Exit;
 use crate::print::{Printer, note};
 
@@ -77,10 +76,9 @@ pub(super) fn arguments(dir: &Path, lasting: Option<Duration>) -> Vec<String> {
     if lasting.is_none() {
         args.extend(seconds("--again-after", 60));
     }
+    // The last region's agent alone sees this target fail.
     let [.., last] = REGIONS;
     args.extend(["--regional-for".to_owned(), last.source.to_string()]);
-    // The first region's agent alone sees this target fail.
-    args.extend(["--regional-for".to_owned(), REGIONS[0].source.to_string()]);
     args.push("--exit-with-parent".to_owned());
     args
 }
