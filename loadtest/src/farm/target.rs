@@ -151,7 +151,7 @@ pub struct Target {
     faces: Option<Faces>,
     around: Surroundings,
     /// Bound and never listening: keeps the port while nobody listens on it.
-    placeholder: TcpSocket,
+    _placeholder: TcpSocket,
     /// Answers per client, for flapping.
     n_answers: Mutex<BTreeMap<IpAddr, u64>>,
 }
@@ -204,7 +204,7 @@ impl Target {
             faulty: watch::Sender::new(false),
             faces,
             around,
-            placeholder,
+            _placeholder: placeholder,
             n_answers: Mutex::default(),
         });
         let listener = target.listen()?;
@@ -358,12 +358,6 @@ impl Target {
         let n_answers = answers.entry(client).or_default();
         *n_answers += 1;
         *n_answers - 1
-    }
-
-    /// Where it listens, or would.
-    #[must_use]
-    pub fn address(&self) -> SocketAddr {
-        self.placeholder.local_addr().unwrap_or(self.address)
     }
 }
 
