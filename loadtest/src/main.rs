@@ -1,7 +1,7 @@
 //! `picket-load`: one subcommand per module.
 
 use clap::{Parser, Subcommand};
-use picket_load::farm;
+use picket_load::{bench, farm};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -17,6 +17,7 @@ struct Arguments {
 /// One variant is one module.
 #[derive(Debug, Subcommand)]
 enum Command {
+    Bench(bench::BenchArgs),
     Farm(farm::FarmArgs),
 }
 
@@ -26,6 +27,7 @@ fn main() -> anyhow::Result<()> {
         .build()?;
     let result = runtime.block_on(async {
         match Arguments::parse().command {
+            Command::Bench(args) => bench::run(args).await,
             Command::Farm(args) => farm::run(args).await,
         }
     });

@@ -88,7 +88,7 @@ impl LiveTable {
     }
 
     /// Takes the results of one second.
-    pub(crate) fn record(&self, second: Timestamp, results: &[(CheckId, LiveOutcome)]) {
+    pub fn record(&self, second: Timestamp, results: &[(CheckId, LiveOutcome)]) {
         let unix_secs = u32::try_from(second.0 / 1_000).unwrap_or(0);
         let mut cells = self.cells.write().unwrap_or_else(PoisonError::into_inner);
         for (check, outcome) in results {
