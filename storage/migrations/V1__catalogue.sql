@@ -47,6 +47,10 @@ CREATE TABLE endpoints (
 -- The one constraint that spans shards: an address exists once in a site. On a distributed
 -- Postgres it becomes a table of its own, distributed by site.
 CREATE UNIQUE INDEX endpoints_address ON endpoints (site, url);
+-- Enough endpoints of a site to speak for it where all of a large one would take too long.
+CREATE FUNCTION first_endpoints(of_site bigint) RETURNS SETOF endpoints LANGUAGE sql STABLE AS $$
+    SELECT * FROM endpoints WHERE site = of_site ORDER BY url LIMIT 100
+$$;
 CREATE INDEX endpoints_url ON endpoints USING gin (url gin_trgm_ops);
 CREATE INDEX endpoints_labels ON endpoints USING gin (labels);
 CREATE INDEX endpoints_watched_from ON endpoints (watched_from);

@@ -27,10 +27,13 @@ CREATE TABLE transitions (
 -- entered at any instant.
 CREATE INDEX transitions_timeline ON transitions (endpoint, at, seq);
 
--- The last transition of every endpoint that ever had one.
+-- The last transition of every endpoint that ever had one. A site's state is not stored: it is the
+-- worst of these, which the second index finds in a few probes however large the site is, and what
+-- is not stored cannot drift. Rows of deleted endpoints may remain; readers join the catalogue.
 CREATE TABLE endpoint_state (
     endpoint bigint   NOT NULL,
     shard    integer  NOT NULL,
+    site     bigint   NOT NULL,
     state    smallint NOT NULL,
     since    bigint   NOT NULL,
     reason   smallint,
@@ -40,26 +43,7 @@ CREATE TABLE endpoint_state (
 ) WITH (fillfactor = 70);
 -- Few in calm: lists and counts of what is not up start here, whatever the catalogue's size.
 CREATE INDEX endpoint_state_not_up ON endpoint_state (state, endpoint) WHERE state <> 1;
-
--- How many of a site's endpoints, paused ones left out, are in each state that is not up. A site is
--- as bad as its worst endpoint; in maintenance when all of them are, which the reader decides.
-CREATE FUNCTION worst_state(warning integer, degraded integer, seems_down integer, down integer,
-    unknown integer)
-RETURNS smallint LANGUAGE sql IMMUTABLE AS $$
-    SELECT CASE WHEN down > 0 THEN 5 WHEN seems_down > 0 THEN 4 WHEN degraded > 0 THEN 3
-                WHEN unknown > 0 THEN 8 WHEN warning > 0 THEN 2 ELSE 1 END::smallint
-$$;
-CREATE TABLE site_state (
-    site        bigint   PRIMARY KEY,
-    state       smallint NOT NULL,
-    since       bigint   NOT NULL,
-    warning     integer  NOT NULL,
-    degraded    integer  NOT NULL,
-    seems_down  integer  NOT NULL,
-    down        integer  NOT NULL,
-    maintenance integer  NOT NULL,
-    unknown     integer  NOT NULL
-) WITH (fillfactor = 70);
+CREATE INDEX endpoint_state_site ON endpoint_state (site, state, since) WHERE state <> 1;
 
 CREATE TABLE incidents (
     id         bigint   NOT NULL,

@@ -17,7 +17,6 @@ pub mod projector;
 pub mod read;
 pub mod rollup;
 mod rows;
-mod site_state;
 pub mod sqlstate;
 
 use std::time::Duration;

@@ -244,13 +244,10 @@ async fn pausing_and_deleting_take_an_endpoint_out_of_its_shard_and_its_site() {
     assert_eq!(site_state().await, State::Down);
 
     assert!(matches!(
-        catalogue.delete(down.id, NOW).await.unwrap(),
+        catalogue.delete(down.id).await.unwrap(),
         Edit::Done(_)
     ));
-    assert_eq!(
-        catalogue.delete(down.id, NOW).await.unwrap(),
-        Edit::NotFound
-    );
+    assert_eq!(catalogue.delete(down.id).await.unwrap(), Edit::NotFound);
     assert_eq!(site_state().await, State::Unknown);
     assert_eq!(reads.endpoint(down.id).await.unwrap(), None);
     let counts = reads.counts_by_state().await.unwrap();

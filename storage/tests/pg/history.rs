@@ -155,7 +155,7 @@ async fn any_cut_and_any_replay_of_the_facts_give_the_same_rows() {
 
 async fn forget_history(raw: &tokio_postgres::Client) {
     raw.batch_execute(
-        "TRUNCATE transitions, endpoint_state, site_state, incidents, testimony, \
+        "TRUNCATE transitions, endpoint_state, incidents, testimony, \
          notification_groups, audit_log; UPDATE fact_cursors SET seq = 0",
     )
     .await
@@ -558,6 +558,19 @@ async fn states_sites_counts_and_timelines_agree_with_a_naive_fold() {
         assert_eq!(found, expected, "{state}");
     }
 
+    for state in State::ALL {
+        let filter = SiteFilter {
+            states: vec![*state],
+            ..SiteFilter::default()
+        };
+        let found = reads.sites(&filter, Page::first(100)).await.unwrap().rows;
+        assert!(
+            found
+                .iter()
+                .all(|site| naive.site(&endpoints, site.id) == *state),
+            "{state}"
+        );
+    }
     for site in reads
         .sites(&SiteFilter::default(), Page::first(100))
         .await
@@ -612,29 +625,18 @@ async fn the_stream_of_transitions_continues_where_it_was_left() {
 }
 
 #[tokio::test]
-async fn facts_about_a_deleted_endpoint_are_history_without_state() {
+async fn facts_about_a_deleted_endpoint_are_history_and_nobodys_state() {
     let server = Server::start().await;
     let endpoints = server.with_endpoints(1, 1).await;
-    server
-        .catalogue()
-        .delete(endpoints[0].id, Timestamp(1))
+    server.catalogue().delete(endpoints[0].id).await.unwrap();
+    projector(&server)
+        .apply(&story(&endpoints[0])[..9])
         .await
         .unwrap();
-    let facts = story(&endpoints[0]);
-    projector(&server).apply(&facts).await.unwrap();
-    let raw = server.raw().await;
-    assert_eq!(
-        raw.query("SELECT FROM endpoint_state", &[])
-            .await
-            .unwrap()
-            .len(),
-        0
-    );
-    let (row, _) = server
-        .reads()
-        .incident(IncidentId(1))
-        .await
-        .unwrap()
-        .unwrap();
-    assert_eq!((row.url, row.site_name.is_some()), (None, true));
+    let reads = server.reads();
+    let site = reads.site(endpoints[0].site).await.unwrap().unwrap();
+    assert_eq!((site.state, site.endpoints), (State::Unknown, 0));
+    assert_eq!(reads.counts_by_state().await.unwrap(), BTreeMap::new());
+    let (row, _) = reads.incident(IncidentId(1)).await.unwrap().unwrap();
+    assert_eq!((row.url, row.incident.state), (None, State::Down));
 }

@@ -194,7 +194,6 @@ pub(crate) async fn dump(raw: &Client) -> Vec<String> {
         "fact_cursors",
         "transitions",
         "endpoint_state",
-        "site_state",
         "incidents",
         "testimony",
         "notification_groups",

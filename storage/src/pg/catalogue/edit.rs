@@ -1,7 +1,7 @@
 //! Changes to single endpoints: pause, resume, delete.
 //!
-//! A paused endpoint keeps its own state, which goes on being projected, but is left out of its
-//! site's; so each of these moves the site's counters, and keeps the projector out while it does.
+//! A paused endpoint keeps its own state, which goes on being projected; readers show it as paused
+//! and leave it out of its site's.
 
 use deadpool_postgres::Transaction;
 use picket_wire::id::{CatalogueVersion, EndpointId};
@@ -9,7 +9,6 @@ use picket_wire::time::Timestamp;
 
 use crate::pg::PgError;
 use crate::pg::catalogue::{Catalogue, next_version};
-use crate::pg::site_state::shift_sites;
 
 /// What a change of one endpoint came to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -41,21 +40,6 @@ const DELETE: &str = "
     UPDATE sites SET endpoints = sites.endpoints - 1, paused = sites.paused - e.paused::integer
     FROM e WHERE sites.id = e.site";
 
-/// Takes the endpoint's share out of its site's state (-1) or puts it back (1).
-const SHARE: &str = concat!(
-    "WITH delta AS (
-        SELECT e.site, $3::bigint AS since,
-            $2::integer * (t.state = 2)::integer AS warning,
-            $2::integer * (t.state = 3)::integer AS degraded,
-            $2::integer * (t.state = 4)::integer AS seems_down,
-            $2::integer * (t.state = 5)::integer AS down,
-            $2::integer * (t.state = 7)::integer AS maintenance,
-            $2::integer * (t.state = 8)::integer AS unknown
-        FROM endpoint_state t JOIN endpoints e ON e.id = t.endpoint AND e.shard = t.shard
-        WHERE t.endpoint = $1)",
-    shift_sites!()
-);
-
 impl Catalogue {
     /// Stops probing an endpoint until [`Self::resume`].
     ///
@@ -82,7 +66,6 @@ impl Catalogue {
         let mut client = self.pg.client().await?;
         let tx = client.transaction().await?;
         let version = next_version(&tx, self.shards).await?.version;
-        hold_projector(&tx).await?;
         match is_paused(&tx, endpoint).await? {
             None => return Ok(Edit::NotFound),
             Some(already) if already == paused => return Ok(Edit::Unchanged),
@@ -91,8 +74,6 @@ impl Catalogue {
         let id = endpoint.0.cast_signed();
         tx.execute(PAUSE, &[&id, &paused, &version.0.cast_signed(), &now.0])
             .await?;
-        let sign = if paused { -1_i32 } else { 1 };
-        tx.execute(SHARE, &[&id, &sign, &now.0]).await?;
         tx.commit().await?;
         Ok(Edit::Done(version))
     }
@@ -101,19 +82,15 @@ impl Catalogue {
     ///
     /// # Errors
     /// When Postgres is away.
-    pub async fn delete(&self, endpoint: EndpointId, now: Timestamp) -> Result<Edit, PgError> {
+    pub async fn delete(&self, endpoint: EndpointId) -> Result<Edit, PgError> {
         let mut client = self.pg.client().await?;
         let tx = client.transaction().await?;
         let version = next_version(&tx, self.shards).await?.version;
-        hold_projector(&tx).await?;
-        let Some(paused) = is_paused(&tx, endpoint).await? else {
-            return Ok(Edit::NotFound);
-        };
         let id = endpoint.0.cast_signed();
-        if !paused {
-            tx.execute(SHARE, &[&id, &-1_i32, &now.0]).await?;
+        let deleted = tx.execute(DELETE, &[&id, &version.0.cast_signed()]).await?;
+        if deleted == 0 {
+            return Ok(Edit::NotFound);
         }
-        tx.execute(DELETE, &[&id, &version.0.cast_signed()]).await?;
         tx.commit().await?;
         Ok(Edit::Done(version))
     }
@@ -123,14 +100,4 @@ async fn is_paused(tx: &Transaction<'_>, endpoint: EndpointId) -> Result<Option<
     let sql = "SELECT paused FROM endpoints WHERE id = $1";
     let row = tx.query_opt(sql, &[&endpoint.0.cast_signed()]).await?;
     Ok(row.map(|row| row.try_get(0)).transpose()?)
-}
-
-/// Keeps the projector out, so that the site's counters change by exactly what they hold.
-async fn hold_projector(tx: &Transaction<'_>) -> Result<(), PgError> {
-    tx.execute(
-        "SELECT FROM fact_cursors WHERE consumer = 'projector' FOR UPDATE",
-        &[],
-    )
-    .await?;
-    Ok(())
 }

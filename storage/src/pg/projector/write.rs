@@ -15,7 +15,6 @@ use tokio_postgres::types::{ToSql, Type};
 
 use crate::pg::PgError;
 use crate::pg::rows::{Rows, Stated, StoredCheck, counted_code, text, trace_bytes};
-use crate::pg::site_state::shift_sites;
 
 /// Writes every table; the caller moves the cursor in the same transaction.
 pub(crate) async fn rows(
@@ -79,60 +78,37 @@ fn reason_code(transition: &Transition) -> Option<i16> {
     transition.reason.map(|reason| i16::from(reason.code()))
 }
 
-/// The state of endpoints that are in the catalogue, and with it the state of their sites: the
-/// difference of what was stored and what is stored now, paused endpoints left out.
-const STATES: &str = concat!(
-    "WITH incoming AS (
-        SELECT i.*, e.site, e.paused
-        FROM unnest($1::bigint[], $2::integer[], $3::smallint[], $4::bigint[], $5::smallint[],
-            $6::bigint[], $7::bigint[]) AS i(endpoint, shard, state, since, reason, incident, seq)
-        JOIN endpoints e ON e.id = i.endpoint AND e.shard = i.shard),
-    moved AS (
-        SELECT i.site, i.since, i.state AS new, coalesce(t.state, 1) AS old
-        FROM incoming i LEFT JOIN endpoint_state t USING (endpoint, shard) WHERE NOT i.paused),
-    stored AS (
-        INSERT INTO endpoint_state (endpoint, shard, state, since, reason, incident, seq)
-        SELECT endpoint, shard, state, since, reason, incident, seq FROM incoming
-        ON CONFLICT (endpoint, shard) DO UPDATE SET state = excluded.state, since = excluded.since,
-            reason = excluded.reason, incident = excluded.incident, seq = excluded.seq),
-    delta AS (
-        SELECT site, max(since) AS since,
-            sum((new = 2)::int - (old = 2)::int)::int AS warning,
-            sum((new = 3)::int - (old = 3)::int)::int AS degraded,
-            sum((new = 4)::int - (old = 4)::int)::int AS seems_down,
-            sum((new = 5)::int - (old = 5)::int)::int AS down,
-            sum((new = 7)::int - (old = 7)::int)::int AS maintenance,
-            sum((new = 8)::int - (old = 8)::int)::int AS unknown
-        FROM moved GROUP BY site)",
-    shift_sites!()
-);
+const STATES: &str = "
+    INSERT INTO endpoint_state (endpoint, shard, site, state, since, reason, incident, seq)
+    SELECT * FROM unnest($1::bigint[], $2::integer[], $3::bigint[], $4::smallint[], $5::bigint[],
+        $6::smallint[], $7::bigint[], $8::bigint[])
+    ON CONFLICT (endpoint, shard) DO UPDATE SET state = excluded.state, since = excluded.since,
+        reason = excluded.reason, incident = excluded.incident, seq = excluded.seq";
 
 async fn states(tx: &Transaction<'_>, rows: &Rows<'_>, shards: u32) -> Result<(), PgError> {
     if rows.states.is_empty() {
         return Ok(());
     }
-    let n = rows.states.len();
-    let (mut endpoint, mut shard, mut state) = (
-        Vec::with_capacity(n),
-        Vec::with_capacity(n),
-        Vec::with_capacity(n),
-    );
-    let (mut since, mut reason) = (Vec::with_capacity(n), Vec::with_capacity(n));
-    let (mut incident, mut seqs) = (Vec::with_capacity(n), Vec::with_capacity(n));
-    for Stated { seq, body, .. } in rows.states.values() {
-        let check = StoredCheck::of(&body.check, shards);
-        endpoint.push(check.endpoint);
-        shard.push(check.shard);
-        state.push(body.to.code());
-        since.push(body.at.0);
-        reason.push(reason_code(body));
-        incident.push(body.incident.map(|incident| incident.0.cast_signed()));
-        seqs.push(seq.0.cast_signed());
-    }
+    let all = || rows.states.values();
+    let checks: Vec<_> = all()
+        .map(|row| StoredCheck::of(&row.body.check, shards))
+        .collect();
+    let endpoint: Vec<i64> = checks.iter().map(|check| check.endpoint).collect();
+    let shard: Vec<i32> = checks.iter().map(|check| check.shard).collect();
+    let site: Vec<i64> = checks.iter().map(|check| check.site).collect();
+    let state: Vec<i16> = all().map(|row| row.body.to.code()).collect();
+    let since: Vec<i64> = all().map(|row| row.body.at.0).collect();
+    let reason: Vec<Option<i16>> = all().map(|row| reason_code(row.body)).collect();
+    let incident: Vec<Option<i64>> = all()
+        .map(|row| row.body.incident.map(|incident| incident.0.cast_signed()))
+        .collect();
+    let seqs: Vec<i64> = all().map(|row| row.seq.0.cast_signed()).collect();
     execute(
         tx,
         STATES,
-        &[&endpoint, &shard, &state, &since, &reason, &incident, &seqs],
+        &[
+            &endpoint, &shard, &site, &state, &since, &reason, &incident, &seqs,
+        ],
     )
     .await?;
     Ok(())

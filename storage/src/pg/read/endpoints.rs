@@ -161,7 +161,7 @@ impl Reads {
 }
 
 /// Whether only a stored row that is not up can be in one of these states.
-fn is_decided(states: &[State]) -> bool {
+pub(super) fn is_decided(states: &[State]) -> bool {
     let decided = |state: &State| match state {
         State::Warning | State::Degraded | State::SeemsDown | State::Down | State::Maintenance => {
             true

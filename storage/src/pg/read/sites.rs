@@ -6,7 +6,7 @@ use picket_wire::time::Timestamp;
 use tokio_postgres::Row;
 
 use crate::pg::PgError;
-use crate::pg::read::endpoints::like;
+use crate::pg::read::endpoints::{is_decided, like};
 use crate::pg::read::{Fields, Listed, Page, Query, Reads};
 
 /// Which sites; everything that is given must hold.
@@ -37,18 +37,32 @@ pub struct SiteRow {
     pub paused: u32,
 }
 
-/// Paused or in maintenance when every endpoint is; else the worst of its endpoints; else up, if
-/// one of its first hundred endpoints was watched; else unknown.
-const SELECT: &str = "SELECT s.id, s.name, s.created, state.effective, t.since, s.endpoints, s.paused \
-    FROM sites s LEFT JOIN site_state t ON t.site = s.id \
+/// As bad as the worst endpoint that is not paused; paused or in maintenance when all are; else up,
+/// if one of the first hundred endpoints was watched; else unknown. The first instant of the worst
+/// state counts as its beginning.
+const SELECT: &str = "SELECT s.id, s.name, s.created, sum.state, \
+        CASE WHEN sum.state = worst.state THEN worst.since WHEN sum.state = 1 THEN \
+            (SELECT max(t.since) FROM first_endpoints(s.id) e \
+             JOIN endpoint_state t ON t.endpoint = e.id AND t.shard = e.shard) END, \
+        s.endpoints, s.paused \
+    FROM sites s \
+    LEFT JOIN LATERAL ( \
+        SELECT b.state, bad.since \
+        FROM unnest(ARRAY[5, 4, 3, 8, 2, 7]::smallint[]) WITH ORDINALITY AS b(state, rank) \
+        CROSS JOIN LATERAL ( \
+            SELECT t.since FROM endpoint_state t JOIN endpoints e ON e.id = t.endpoint AND e.shard = t.shard \
+            WHERE t.site = s.id AND t.state = b.state AND t.state <> 1 AND e.site = s.id AND NOT e.paused \
+            ORDER BY t.since LIMIT 1) bad \
+        ORDER BY b.rank LIMIT 1) worst ON true \
     CROSS JOIN LATERAL (SELECT CASE \
         WHEN s.endpoints > 0 AND s.paused = s.endpoints THEN 6::smallint \
-        WHEN t.maintenance > 0 AND t.maintenance = s.endpoints - s.paused THEN 7::smallint \
-        WHEN t.state IS NOT NULL AND t.state <> 1 THEN t.state \
-        WHEN EXISTS (SELECT FROM \
-            (SELECT group_id, shard, watched_from FROM endpoints WHERE site = s.id LIMIT 100) e \
-            JOIN shard_observed o USING (group_id, shard) WHERE o.until > e.watched_from) \
-        THEN 1::smallint ELSE 8::smallint END AS effective) state";
+        WHEN worst.state <> 7 THEN worst.state \
+        WHEN worst.state = 7 AND NOT EXISTS (SELECT FROM endpoints e \
+            LEFT JOIN endpoint_state t ON t.endpoint = e.id AND t.shard = e.shard \
+            WHERE e.site = s.id AND NOT e.paused AND t.state IS DISTINCT FROM 7) THEN 7::smallint \
+        WHEN EXISTS (SELECT FROM first_endpoints(s.id) e JOIN shard_observed o USING (group_id, shard) \
+            WHERE o.until > e.watched_from) THEN 1::smallint \
+        ELSE 8::smallint END AS state) sum";
 
 impl Reads {
     /// Sites by id.
@@ -72,7 +86,14 @@ impl Reads {
             query.and("s.name ILIKE ?", text);
         }
         if !states.is_empty() {
-            query.and("state.effective = ANY(?)", &states);
+            query.and("sum.state = ANY(?)", &states);
+        }
+        if is_decided(&filter.states) {
+            // Says what the state implies, so that the index of what is not up is used.
+            query.and(
+                "s.id IN (SELECT site FROM endpoint_state WHERE state <> 1 AND state = ANY(?))",
+                &states,
+            );
         }
         query.then(" ORDER BY s.id LIMIT ?", &limit);
         let rows = query.run(&self.pg).await?;
