@@ -98,7 +98,7 @@ pub(super) async fn resume(_: Writer, State(ctx): State<Arc<Context>>, Path(id):
 #[utoipa::path(delete, path = "/endpoints/{id}", tag = "endpoints", params(("id" = EndpointId, Path)),
     responses((status = 204)))]
 pub(super) async fn delete(_: Writer, State(ctx): State<Arc<Context>>, Path(id): Path<EndpointId>) -> Result<StatusCode, ApiError> {
-    done(id, catalogue(&ctx)?.delete(id, ctx.clock.now()).await?)?;
+    done(id, catalogue(&ctx)?.delete(id).await?)?;
     Ok(StatusCode::NO_CONTENT)
 }
 
