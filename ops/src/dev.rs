@@ -169,11 +169,12 @@ impl Mesh {
 
     async fn live(&mut self, dev: &Dev, printer: Printer) -> anyhow::Result<Exit> {
         let started = Instant::now();
+        let client = self.start_schedulers(dev).await?;
+        // Only now: the clock of its planned outages begins with it.
         let farm = match &dev.import {
             None => Some(self.start_farm(dev.lasting).await?),
             Some(_) => None,
         };
-        let client = self.start_schedulers(dev).await?;
         self.start_agents(&client, dev, farm.as_ref()).await?;
         self.hear_notifications(&client).await?;
         self.import(&client, dev, farm.as_ref()).await?;

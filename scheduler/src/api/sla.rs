@@ -17,7 +17,6 @@ use picket_storage::pg::read::latency::Sketch;
 use picket_storage::pg::read::Page;
 use picket_wire::api::instant::Instant;
 use picket_wire::api::sla::{Coverage, Excluded, Exclusion, Latency, RULE_VERSION, Sla, Stretch};
-use picket_wire::check::Cadence;
 use picket_wire::id::{EndpointId, SiteId};
 use picket_wire::state::State;
 use picket_wire::time::{Interval, Span, Timestamp};
@@ -120,7 +119,7 @@ impl Watched {
             return Err(ApiError::invalid("from", "too many rollup windows in this window; ask for a shorter one"));
         }
         let stretches = reads.endpoint_covered(row.id, window).await?.unwrap_or_default();
-        let covered = coverage::of(stretches.iter().map(|stretch| stretch.covered), cadence(row)?);
+        let covered = coverage::of(stretches.iter().map(|stretch| stretch.covered), row.cadence);
         let maintenance = ctx.replica.read(|state| maintenance::of(&state.maintenance, row.site, row.id));
         Ok(Self {
             timeline: timeline.transitions.iter().map(|row| (row.transition.at, row.transition.to)).collect(),
@@ -131,14 +130,6 @@ impl Watched {
             latency: reads.endpoint_latency(row.id, window).await?,
         })
     }
-}
-
-fn cadence(row: &EndpointRow) -> Result<Cadence, ApiError> {
-    let secs = u32::try_from(row.cadence.0 / 1_000).ok().and_then(|secs| Cadence::from_secs(secs).ok());
-    secs.ok_or_else(|| {
-        tracing::error!(endpoint = %row.id, cadence = ?row.cadence, "stored with an interval that does not exist");
-        ApiError::Internal
-    })
 }
 
 /// The figure over one endpoint, or over all endpoints of a site.
