@@ -24,6 +24,10 @@ use crate::telemetry;
 /// deadline, so that a verdict is hardly late.
 const EVERY: Duration = Duration::from_millis(100);
 
+/// Changes that come together are looked at together: nothing beside the time of a probe, and a
+/// bound on the looks during a storm.
+const SETTLE: Duration = Duration::from_millis(10);
+
 /// Asks and ends until `stop`.
 pub(crate) async fn run(context: Arc<Context>, stop: Stop) {
     let mut driver = Driver::default();
@@ -39,10 +43,15 @@ pub(crate) async fn run(context: Arc<Context>, stop: Stop) {
             () = stop.requested() => return,
             () = perform => {}
         }
+        let changed = async {
+            if applied.wait_for(|applied| applied.index > index).await.is_ok() {
+                tokio::time::sleep(SETTLE).await;
+            }
+        };
         tokio::select! {
             biased;
             () = stop.requested() => return,
-            Ok(_) = applied.wait_for(|applied| applied.index > index) => {}
+            () = changed => {}
             () = tokio::time::sleep(EVERY) => {}
         }
     }

@@ -15,7 +15,9 @@ mod suite;
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::fs::{File, TryLockError};
 use std::future::Future;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -62,6 +64,18 @@ pub enum StartConsensusError {
     /// The settings contradict one another.
     #[error("raft settings: {0}")]
     Settings(String),
+    /// Two processes would write the same log.
+    #[error("another process uses `{}`", .0.display())]
+    InUse(PathBuf),
+    /// The directory cannot be used.
+    #[error("use `{}`", .dir.display())]
+    Directory {
+        /// Which.
+        dir: PathBuf,
+        /// Why not.
+        #[source]
+        source: io::Error,
+    },
     /// The log cannot be opened.
     #[error("open the Raft log in {dir}")]
     Log {
@@ -87,7 +101,7 @@ pub enum StartConsensusError {
     },
     /// The runtime's threads cannot be started.
     #[error("start the consensus runtime")]
-    Runtime(#[source] std::io::Error),
+    Runtime(#[source] io::Error),
     /// openraft refused to start.
     #[error("start raft: {0}")]
     Raft(String),
@@ -148,8 +162,9 @@ impl Consensus {
         peers: Peers,
     ) -> Result<Self, StartConsensusError> {
         let config = config_of(settings)?;
+        let lock = lock(dir)?;
         let log_dir = dir.join("log");
-        let log = LogStore::open(&log_dir)
+        let log = LogStore::open(&log_dir, lock)
             .map_err(|source| StartConsensusError::Log { dir: log_dir, source })?;
         let machine = StateMachine::open(&dir.join("snapshots"))?;
         check_snapshot_meets_log(&log, &machine).await?;
@@ -221,7 +236,8 @@ impl Consensus {
 
     /// Who leads, as a level to wait on.
     pub(crate) fn leadership(&self) -> Leadership {
-        Leadership { metrics: self.raft.metrics(), me: self.me, seen: None }
+        let patience_ms = 2 * self.raft.config().election_timeout_max;
+        Leadership { metrics: self.raft.metrics(), me: self.me, patience_ms, seen: None }
     }
 
     /// Where this member stands.
@@ -259,6 +275,8 @@ impl Consensus {
 pub(crate) struct Leadership {
     metrics: watch::Receiver<openraft::RaftMetrics<u64, BasicNode>>,
     me: MemberId,
+    /// A leader that no quorum has answered for this long has probably been replaced unseen.
+    patience_ms: u64,
     seen: Option<LeaderNow>,
 }
 
@@ -277,7 +295,9 @@ impl Leadership {
     /// Who leads now.
     pub(crate) fn now(&mut self) -> LeaderNow {
         let metrics = self.metrics.borrow_and_update();
-        let leads = metrics.state == ServerState::Leader && metrics.current_leader == Some(self.me.0);
+        let followed = metrics.millis_since_quorum_ack.is_none_or(|ms| ms <= self.patience_ms);
+        let elected = metrics.state == ServerState::Leader && metrics.current_leader == Some(self.me.0);
+        let leads = elected && followed;
         let now = LeaderNow {
             leader: metrics.current_leader.map(MemberId),
             my_term: leads.then_some(metrics.current_term),
@@ -327,6 +347,18 @@ fn config_of(settings: &RaftSettings) -> Result<Arc<Config>, StartConsensusError
         ..Config::default()
     };
     config.validate().map(Arc::new).map_err(|error| StartConsensusError::Settings(error.to_string()))
+}
+
+/// Takes the directory for this process; given back when the log's thread ends, however it ends.
+fn lock(dir: &Path) -> Result<File, StartConsensusError> {
+    let unusable = |source| StartConsensusError::Directory { dir: dir.to_owned(), source };
+    std::fs::create_dir_all(dir).map_err(unusable)?;
+    let file = File::create(dir.join("lock")).map_err(unusable)?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => Err(StartConsensusError::InUse(dir.to_owned())),
+        Err(TryLockError::Error(source)) => Err(unusable(source)),
+    }
 }
 
 /// A log that was purged beyond the newest readable snapshot cannot rebuild the machine.

@@ -76,7 +76,7 @@ impl Term {
             biased;
             () = stop.requested() => return false,
             () = self.until_over(leadership) => false,
-            caught_up = self.context.replica.linearizable() => caught_up.is_ok(),
+            caught_up = self.catch_up() => caught_up,
         };
         if !caught_up {
             return true;
@@ -97,6 +97,23 @@ impl Term {
         self.context.live.clear();
         tracing::info!(term = self.term, "leads no more");
         over || stop.is_requested()
+    }
+
+    /// Applies what was decided before, and waits for the cluster's first state: without settings
+    /// there is nothing to do.
+    async fn catch_up(&self) -> bool {
+        let replica = &self.context.replica;
+        if replica.linearizable().await.is_err() {
+            return false;
+        }
+        let mut applied = replica.applied();
+        applied.mark_changed();
+        while applied.changed().await.is_ok() {
+            if replica.read(|state| state.settings.is_some()) {
+                return true;
+            }
+        }
+        false
     }
 
     async fn until_over(&self, leadership: &mut Leadership) {

@@ -26,5 +26,6 @@ pub mod setup;
 mod telemetry;
 
 pub use blobs::Blobs;
+pub use bootstrap::BootstrapError;
 pub use consensus::{Applied, RaftStatus, RestoreReplicaError, StartConsensusError};
 pub use leases::LeaderView;

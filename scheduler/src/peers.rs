@@ -4,12 +4,12 @@
 //! hide from consensus that a member is away. One task per member owns the dialling.
 //!
 //! A process that was killed leaves its connections looking alive until the idle timeout, so a
-//! connection on which several requests in a row go unanswered is given up early.
+//! connection that was asked and has answered nothing at all for a while is given up early.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
-use std::time::Duration;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
 use picket_rt::quic::{self, CloseCode, Link, Mesh};
 use picket_rt::stop::Stop;
@@ -26,13 +26,13 @@ use tokio::sync::watch;
 const DIAL_PAUSE: Duration = Duration::from_millis(250);
 /// How long one attempt may take; QUIC itself would try for the whole idle timeout.
 const DIAL_WITHIN: Duration = Duration::from_secs(2);
-/// Requests in a row without an answer after which the connection is given up. Heartbeats come four
-/// a second and time out after as long, so that this is about a second.
-const UNANSWERED_MAX: u32 = 4;
+/// How long a connection may answer nothing before it is given up: some heartbeats, and less than
+/// the longest election timeout.
+const SILENCE_MAX: Duration = Duration::from_millis(1_500);
 
 /// Why another member did not answer.
 #[derive(Debug, thiserror::Error)]
-pub enum PeerError {
+pub(crate) enum PeerError {
     /// No such member in the configuration.
     #[error("{0} is not a configured member")]
     Unknown(MemberId),
@@ -54,8 +54,7 @@ pub enum PeerError {
 
 impl PeerError {
     /// Whether the request certainly never reached the other side.
-    #[must_use]
-    pub const fn is_certainly_not_served(&self) -> bool {
+    pub(crate) const fn is_certainly_not_served(&self) -> bool {
         match self {
             Self::Unknown(_) | Self::Unreachable(_) => true,
             Self::Broken { .. } | Self::Timeout => false,
@@ -74,7 +73,10 @@ struct Line {
     member: MemberId,
     address: String,
     link: watch::Sender<Option<Link>>,
-    unanswered: AtomicU32,
+    /// When the first request after the last answer was made, in milliseconds since `origin`, plus
+    /// one; 0 when nothing is unanswered.
+    asked_at: AtomicU64,
+    origin: Instant,
 }
 
 impl Peers {
@@ -85,7 +87,8 @@ impl Peers {
             member: *member,
             address: address.clone(),
             link: watch::Sender::new(None),
-            unanswered: AtomicU32::new(0),
+            asked_at: AtomicU64::new(0),
+            origin: Instant::now(),
         };
         Self { lines: Arc::new(others.map(|other| (other.0, line(other))).collect()) }
     }
@@ -132,21 +135,27 @@ impl Peers {
         let reply = answer
             .map_err(|_elapsed| PeerError::Timeout)?
             .map_err(|why| PeerError::Broken { member, why })?;
-        line.unanswered.store(0, Ordering::Relaxed);
+        line.answered();
         Ok(reply)
     }
 }
 
 impl Line {
-    /// The connection that stands. Counts a request; the answer resets the count, so that requests
-    /// whose future was dropped at a time-out count as well.
+    /// The connection that stands, unless it has been silent for too long.
     fn standing(&self) -> Option<Link> {
         let link = self.link.borrow().clone()?;
-        if self.unanswered.fetch_add(1, Ordering::Relaxed) >= UNANSWERED_MAX {
+        let now = u64::try_from(self.origin.elapsed().as_millis()).unwrap_or(u64::MAX).saturating_add(1);
+        let asked = self.asked_at.compare_exchange(0, now, Ordering::Relaxed, Ordering::Relaxed);
+        let silent = asked.err().map_or(0, |since| now.saturating_sub(since));
+        if u128::from(silent) > SILENCE_MAX.as_millis() {
             quic::close(&link.connection, CloseCode::Done);
             return None;
         }
         Some(link)
+    }
+
+    fn answered(&self) {
+        self.asked_at.store(0, Ordering::Relaxed);
     }
 
     async fn keep_up(&self, mesh: &Mesh, stop: &Stop) {
@@ -171,7 +180,7 @@ impl Line {
     async fn hold_one(&self, mesh: &Mesh) -> bool {
         let Ok(Some(link)) = tokio::time::timeout(DIAL_WITHIN, self.dial(mesh)).await else { return false };
         tracing::debug!(member = %self.member, "line up");
-        self.unanswered.store(0, Ordering::Relaxed);
+        self.answered();
         let connection = link.connection.clone();
         self.link.send_replace(Some(link));
         let reason = connection.closed().await;

@@ -70,9 +70,8 @@ pub(crate) async fn migrate(pg: Pg, stop: Stop) {
 
 /// Projects facts until `stop`. Only the leader does; two at once would only wait for each other.
 pub(crate) async fn run(context: Arc<Context>, stop: Stop) {
-    let Some(shards) = context.replica.read(|state| state.settings.as_ref().map(|s| s.shards)) else {
-        return;
-    };
+    let shards = context.replica.read(|state| state.settings.as_ref().map(|settings| settings.shards));
+    let shards = shards.expect("a term begins when the cluster has settings");
     let projection = Projection { projector: Projector::new(context.pg.clone(), shards), context };
     let mut backoff = Backoff::default();
     loop {

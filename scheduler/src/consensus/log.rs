@@ -10,6 +10,7 @@
 
 use std::collections::VecDeque;
 use std::fmt::Debug;
+use std::fs::File;
 use std::io;
 use std::ops::{Bound, Range, RangeBounds};
 use std::path::Path;
@@ -58,12 +59,12 @@ struct Ends {
 }
 
 impl LogStore {
-    /// Opens the log in `dir` and starts its thread.
-    pub(crate) fn open(dir: &Path) -> Result<Self, OpenRaftLogError> {
+    /// Opens the log in `dir` and starts its thread, which keeps `lock` for as long as it lives.
+    pub(crate) fn open(dir: &Path, lock: File) -> Result<Self, OpenRaftLogError> {
         let log = RaftLog::open(dir, RaftLogSettings::default())?;
         let (jobs, inbox) = mpsc::channel(JOBS_MAX);
         let thread = std::thread::Builder::new().name("raft-log".to_owned());
-        let writer = Writer { log, flushes: Vec::new() };
+        let writer = Writer { log, flushes: Vec::new(), _lock: lock };
         drop(thread.spawn(move || writer.run(inbox)).expect("a process can start one more thread"));
         Ok(Self { jobs })
     }
@@ -191,6 +192,8 @@ impl RaftLogStorage<TypeConfig> for LogStore {
 struct Writer {
     log: RaftLog,
     flushes: Vec<LogFlushed<TypeConfig>>,
+    /// After the log: the lock is given back when the files are closed.
+    _lock: File,
 }
 
 impl Writer {

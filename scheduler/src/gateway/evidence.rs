@@ -167,7 +167,9 @@ fn conclude(sessions: &Sessions, senders: &[Sender], results: Vec<Ingested>) {
             }
         }
     }
-    behind.into_iter().for_each(|agent| drop(sessions.send_position(agent)));
+    for agent in behind {
+        sessions.send_position(agent);
+    }
 }
 
 /// The entry was not proposed, or nobody knows. Whoever sent is told where its lane stands and sends

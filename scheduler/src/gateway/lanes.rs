@@ -93,7 +93,9 @@ fn take_live(session: &Session<'_>, feed: &Feed, message: &[u8]) -> Result<(), E
             telemetry::live_results(results.len());
             context.live.record(second.second, &results);
         }
-        Err(LiveError::Desync) => drop(context.sessions.send(session.hello.agent, ToAgent::ResetLive)),
+        Err(LiveError::Desync) => {
+            context.sessions.send(session.hello.agent, ToAgent::ResetLive);
+        }
         Err(LiveError::Generation { .. } | LiveError::Era { .. }) => {}
         Err(LiveError::Malformed(what)) => return Err(malformed(what)),
     }

@@ -12,8 +12,8 @@ use picket_scheduler::config::{
     PostgresSettings, RaftSettings,
 };
 use picket_scheduler::context::Context;
-use picket_scheduler::node::Node;
-use picket_scheduler::setup;
+use picket_scheduler::node::{Node, StartError};
+use picket_scheduler::{StartConsensusError, setup};
 use picket_wire::id::MemberId;
 use picket_wire::name::Name;
 use tokio::runtime::Runtime;
@@ -88,7 +88,7 @@ impl Cluster {
         assert!(member.running.is_none(), "{id} runs already");
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
         let runtime = runtime.unwrap();
-        let node = runtime.block_on(Node::start(member.config.clone(), None, Stop::new())).unwrap();
+        let node = runtime.block_on(start(&member.config));
         member.running = Some(Running { runtime, node });
     }
 
@@ -167,6 +167,21 @@ impl Cluster {
 
     fn member_mut(&mut self, id: MemberId) -> &mut Member {
         &mut self.members[index(id)]
+    }
+}
+
+/// Starts a node; one that was just killed may hold its directory for another moment.
+async fn start(config: &Config) -> Node {
+    let started = Instant::now();
+    loop {
+        match Node::start(config.clone(), None, Stop::new()).await {
+            Ok(node) => return node,
+            Err(error) if started.elapsed() > PATIENCE => panic!("{}", picket_rt::chain(&error)),
+            Err(StartError::Consensus(StartConsensusError::InUse(_)) | StartError::Bind(_)) => {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+            Err(error) => panic!("{}", picket_rt::chain(&error)),
+        }
     }
 }
 
