@@ -1,9 +1,11 @@
-//! A thousand real URLs, a real outage, and what must come out of it whatever else fails.
+//! Whole meshes of real processes: a real outage and what must come out of it whatever else fails,
+//! and a bad file.
 //!
 //! Every test starts a whole mesh, so they run one after the other.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
+mod import;
 mod outage;
 
 use std::sync::Mutex;
@@ -44,4 +46,11 @@ fn an_outage_is_found_and_told_once_although_the_leader_is_killed() {
 #[test]
 fn an_outage_is_found_and_told_once_although_an_agent_is_killed() {
     run(Meanwhile::AgentDies);
+}
+
+#[test]
+fn three_bad_rows_of_ten_thousand_are_refused_alone() {
+    let _one = ONE_AT_A_TIME.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    runtime.block_on(import::bad_rows_are_refused_alone()).unwrap();
 }

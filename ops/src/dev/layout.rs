@@ -217,7 +217,7 @@ pub(super) struct AgentExtra {
 }
 
 fn telemetry(otlp: Option<&str>) -> String {
-    let mut text = "\n[telemetry]\nlog = \"info\"\n".to_owned();
+    let mut text = "\n[telemetry]\n".to_owned();
     if let Some(otlp) = otlp {
         text.push_str(&format!("otlp = {otlp:?}\n"));
     }

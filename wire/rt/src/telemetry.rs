@@ -41,10 +41,14 @@ pub struct TelemetrySettings {
     pub trace_ratio: f64,
 }
 
+/// Consensus tells at its seams what it does; what the library says of itself, several lines a
+/// second while a member is away, is for who asks for it.
+const LOG_DEFAULT: &str = "info,openraft=off";
+
 impl Default for TelemetrySettings {
     fn default() -> Self {
         Self {
-            log: "info".to_owned(),
+            log: LOG_DEFAULT.to_owned(),
             format: LogFormat::Human,
             otlp: None,
             trace_ratio: 1.0,
