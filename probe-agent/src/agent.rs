@@ -269,6 +269,11 @@ impl Running {
                         self.spool(SpoolOrder::Read { lane, seq, to }).await;
                     }
                 }
+                Effect::Live(member, second) => {
+                    if let Some(uplink) = self.uplinks.get(&member) {
+                        uplink.live(&second);
+                    }
+                }
                 Effect::Forget { lane, through } => {
                     self.ack_times.acked(lane, through, self.clock.now());
                     self.spool(SpoolOrder::Forget(lane, through)).await;

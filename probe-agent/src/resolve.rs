@@ -2,9 +2,13 @@
 //!
 //! One stub resolver with one cache for the whole process. It asks the configured name servers
 //! and nothing else: no hosts file, no search list, every name absolute. IPv4 is asked first and
-//! IPv6 only where there is none, so that a cached look-up is one table access.
+//! IPv6 only where there is none. The library's own cache is off: going through it costs as much
+//! as half a probe.
+
+mod answers;
 
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 use std::time::Duration;
 
 use hickory_resolver::config::{
@@ -16,6 +20,9 @@ use hickory_resolver::proto::op::ResponseCode;
 use hickory_resolver::proto::rr::{Name, RData, RecordType};
 use hickory_resolver::{Resolver as Stub, TokioResolver};
 use picket_wire::reason::Reason;
+use tokio::time::Instant;
+
+use crate::resolve::answers::{Answer, Answers};
 
 /// A name whose owner says "0 seconds" would be asked for at every probe of its site: thirty
 /// seconds is what large public resolvers hold at least.
@@ -28,8 +35,10 @@ const TTL_NEGATIVE: Duration = Duration::from_secs(5);
 const TRY_TIMEOUT: Duration = Duration::from_secs(2);
 /// Tries after the first.
 const RETRIES: usize = 1;
-/// Answers kept, some 500 bytes each: 32 MB at most.
-const CACHE_ENTRIES: u64 = 65_536;
+/// Names whose answers are kept, some 120 bytes each: 30 MB at most.
+const NAMES_MAX: usize = 256 * 1_024;
+/// Addresses of one name that are looked at; the largest round-robin sets have a dozen.
+const ADDRESSES_MAX: usize = 16;
 /// Queries that share one TCP connection to a name server; past it the server counts as busy.
 const TCP_QUERIES_MAX: usize = 512;
 /// Largest answer over UDP (DNS flag day 2020): does not fragment anywhere.
@@ -92,6 +101,7 @@ pub enum ResolverSetupError {
 #[derive(Debug)]
 pub struct Resolver {
     stub: TokioResolver,
+    answers: Answers,
 }
 
 impl Resolver {
@@ -109,7 +119,8 @@ impl Resolver {
         };
         apply_options(builder.options_mut());
         let stub = builder.build().map_err(ResolverSetupError::Servers)?;
-        Ok(Self { stub })
+        let answers = Answers::new(NAMES_MAX);
+        Ok(Self { stub, answers })
     }
 
     /// The addresses of `host`: its IPv4 addresses, else its IPv6 addresses; never empty.
@@ -120,12 +131,36 @@ impl Resolver {
         &self,
         host: &str,
         freshness: Freshness,
-    ) -> Result<Vec<IpAddr>, ResolveError> {
-        let mut name = Name::from_ascii(host).map_err(|_invalid| ResolveError::NameInvalid)?;
+    ) -> Result<Arc<[IpAddr]>, ResolveError> {
+        if freshness == Freshness::Cached
+            && let Some(answer) = self.answers.find(host, Instant::now())
+        {
+            return answer;
+        }
+        let (answer, usable_for) = self.look_up(host).await;
+        if let Some(usable_for) = usable_for {
+            let now = Instant::now();
+            self.answers.learn(host, &answer, now, now + usable_for);
+        }
+        answer
+    }
+
+    /// Asks the name servers; also says for how long the answer may be used, if at all.
+    async fn look_up(&self, host: &str) -> (Answer, Option<Duration>) {
+        let Ok(mut name) = Name::from_ascii(host) else {
+            return (Err(ResolveError::NameInvalid), None);
+        };
         name.set_fqdn(true);
-        match self.ask(&name, RecordType::A, freshness).await {
-            Err(ResolveError::AddressMissing) => self.ask(&name, RecordType::AAAA, freshness).await,
-            answered => answered,
+        let mut found = self.ask(&name, RecordType::A).await;
+        if found == Err(ResolveError::AddressMissing) {
+            found = self.ask(&name, RecordType::AAAA).await;
+        }
+        match found {
+            Ok((addresses, ttl)) => (Ok(addresses), Some(ttl.clamp(TTL_MIN, TTL_MAX))),
+            Err(no @ (ResolveError::NameUnknown | ResolveError::AddressMissing)) => {
+                (Err(no), Some(TTL_NEGATIVE))
+            }
+            Err(failed) => (Err(failed), None),
         }
     }
 
@@ -133,30 +168,26 @@ impl Resolver {
         &self,
         name: &Name,
         kind: RecordType,
-        freshness: Freshness,
-    ) -> Result<Vec<IpAddr>, ResolveError> {
-        if freshness == Freshness::Fresh {
-            self.stub.clear_lookup_cache(name.clone(), kind);
-        }
+    ) -> Result<(Arc<[IpAddr]>, Duration), ResolveError> {
         let lookup = self
             .stub
             .lookup(name.clone(), kind)
             .await
             .map_err(explain)?;
-        let addresses: Vec<IpAddr> = lookup
+        let addresses: Vec<(IpAddr, u32)> = lookup
             .answers()
             .iter()
             .filter_map(|record| match &record.data {
-                RData::A(a) => Some(IpAddr::V4(a.0)),
-                RData::AAAA(aaaa) => Some(IpAddr::V6(aaaa.0)),
+                RData::A(a) => Some((IpAddr::V4(a.0), record.ttl)),
+                RData::AAAA(aaaa) => Some((IpAddr::V6(aaaa.0), record.ttl)),
                 _ => None,
             })
+            .take(ADDRESSES_MAX)
             .collect();
-        if addresses.is_empty() {
-            Err(ResolveError::AddressMissing)
-        } else {
-            Ok(addresses)
-        }
+        let shortest = addresses.iter().map(|&(_, ttl)| ttl).min();
+        let ttl_s = shortest.ok_or(ResolveError::AddressMissing)?;
+        let addresses = addresses.into_iter().map(|(address, _)| address).collect();
+        Ok((addresses, Duration::from_secs(ttl_s.into())))
     }
 }
 
@@ -178,11 +209,7 @@ fn apply_options(options: &mut ResolverOpts) {
     options.attempts = RETRIES;
     options.edns0 = true;
     options.edns_payload_len = EDNS_PAYLOAD_BYTES;
-    options.cache_size = CACHE_ENTRIES;
-    options.positive_min_ttl = Some(TTL_MIN);
-    options.positive_max_ttl = Some(TTL_MAX);
-    options.negative_min_ttl = Some(TTL_NEGATIVE);
-    options.negative_max_ttl = Some(TTL_NEGATIVE);
+    options.cache_size = 0;
     options.max_active_requests = TCP_QUERIES_MAX;
     options.preserve_intermediates = false;
     options.try_tcp_on_error = true;

@@ -18,6 +18,7 @@ use picket_wire::codec::{DecodeError, decode, encode};
 use picket_wire::control::{FromAgent, ToAgent};
 use picket_wire::envelope::Head;
 use picket_wire::id::{BlobHash, MemberId};
+use picket_wire::lane::live::LiveSecond;
 use picket_wire::limits::PAYLOAD_MAX_BYTES;
 use quinn::{Connection, ConnectionError, RecvStream, SendStream};
 use tokio::sync::mpsc;
@@ -29,8 +30,11 @@ use crate::cache;
 const SAYS: usize = 64;
 /// Batches of one lane that may wait: more than the core lets wait for an ack.
 const BATCHES: usize = 16;
+/// Seconds of the live lane that may wait; an older one is of no use to anybody.
+const SECONDS: usize = 2;
 /// Evidence goes first, then what is live, then what is counted.
 const PRIORITY_EVIDENCE: i32 = 10;
+const PRIORITY_LIVE: i32 = 0;
 const PRIORITY_ROLLUP: i32 = -10;
 
 /// Where connections are made from: a socket per address family, as far as there is one.
@@ -109,6 +113,7 @@ pub(crate) struct Uplink {
     says: mpsc::Sender<FromAgent>,
     evidence: mpsc::Sender<Vec<u8>>,
     rollups: mpsc::Sender<Vec<u8>>,
+    live: mpsc::Sender<Vec<u8>>,
 }
 
 #[derive(Debug)]
@@ -116,6 +121,7 @@ struct Queues {
     says: mpsc::Receiver<FromAgent>,
     evidence: mpsc::Receiver<Vec<u8>>,
     rollups: mpsc::Receiver<Vec<u8>>,
+    live: mpsc::Receiver<Vec<u8>>,
 }
 
 impl Uplink {
@@ -130,10 +136,12 @@ impl Uplink {
         let (says, says_queue) = mpsc::channel(SAYS);
         let (evidence, evidence_queue) = mpsc::channel(BATCHES);
         let (rollups, rollups_queue) = mpsc::channel(BATCHES);
+        let (live, live_queue) = mpsc::channel(SECONDS);
         let queues = Queues {
             says: says_queue,
             evidence: evidence_queue,
             rollups: rollups_queue,
+            live: live_queue,
         };
         let sockets = sockets.clone();
         tasks.spawn("uplink", Policy::BestEffort, async move {
@@ -153,6 +161,7 @@ impl Uplink {
             says,
             evidence,
             rollups,
+            live,
         }
     }
 
@@ -161,6 +170,13 @@ impl Uplink {
         match lane {
             Lane::Evidence => self.evidence.clone(),
             Lane::Rollup => self.rollups.clone(),
+        }
+    }
+
+    /// Sends a second of the live lane, or drops it when the member is behind.
+    pub(crate) fn live(&self, second: &LiveSecond) {
+        if self.live.try_send(encode(second, Head::NONE)).is_err() {
+            tracing::debug!("a live second was dropped");
         }
     }
 
@@ -188,6 +204,7 @@ async fn converse(
         says,
         evidence,
         rollups,
+        live,
     } = queues;
     let ended = tokio::select! {
         biased;
@@ -195,6 +212,7 @@ async fn converse(
         ended = hear_all(hear, member, news) => ended,
         ended = take_blobs(&connection, news) => ended,
         ended = send_all(&connection, PRIORITY_EVIDENCE, evidence) => ended,
+        ended = send_all(&connection, PRIORITY_LIVE, live) => ended,
         ended = send_all(&connection, PRIORITY_ROLLUP, rollups) => ended,
     };
     close(&connection, CloseCode::Done);

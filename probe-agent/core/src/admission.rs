@@ -11,6 +11,7 @@ use std::collections::BTreeMap;
 use picket_wire::check::{CheckKind, CheckSpec};
 
 use crate::belief::Pace;
+use crate::stats::Skip;
 
 /// The part of all places that heavy probes may take, as a divisor.
 const HEAVY_SHARE: u32 = 2;
@@ -47,6 +48,16 @@ pub enum NoPlace {
     Heavy,
     /// Too many to this destination.
     Destination,
+}
+
+impl From<NoPlace> for Skip {
+    fn from(no_place: NoPlace) -> Self {
+        match no_place {
+            NoPlace::Full => Self::Full,
+            NoPlace::Heavy => Self::Heavy,
+            NoPlace::Destination => Self::Destination,
+        }
+    }
 }
 
 /// A place that was taken; give it back.

@@ -12,6 +12,7 @@ pub mod input;
 mod probing;
 mod spoken;
 mod talking;
+mod voting;
 
 use std::collections::BTreeMap;
 
@@ -21,11 +22,13 @@ use crate::admission::Admission;
 use crate::agent::effect::Effect;
 use crate::agent::holding::Wanted;
 use crate::agent::input::{Input, Resume, Settings, Ticket};
-use crate::agent::probing::{Flight, Orders};
+use crate::agent::probing::Flight;
 use crate::agent::spoken::Spoken;
 use crate::agent::talking::{Lanes, Lease};
+use crate::agent::voting::Orders;
 use crate::due::Rings;
 use crate::link::Links;
+use crate::live::Live;
 use crate::rollup::{Rollups, Telling, WINDOW_DEFAULT};
 use crate::stats::Stats;
 use crate::table::Table;
@@ -48,6 +51,7 @@ pub struct Agent {
     rings: Rings,
     wanted: Wanted,
     rollups: Rollups,
+    live: Live,
     /// End of the window that the open parts belong to.
     window_end: Timestamp,
     admission: Admission,
@@ -74,6 +78,7 @@ impl Agent {
             wanted: Wanted::default(),
             window_end: rollups.window_end(now),
             rollups,
+            live: Live::new(),
             admission: Admission::new(settings.limits.in_flight, settings.limits.per_destination),
             flights: BTreeMap::new(),
             next_ticket: 0,
@@ -159,6 +164,7 @@ impl Agent {
         self.open_parts();
         self.rollups.retime(now);
         self.lanes.retime(now);
+        self.live.retime(now);
         self.links.retime(now);
         self.lease.renew_by(now);
         self.wanted.change_by(now);

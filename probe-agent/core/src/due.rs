@@ -13,6 +13,19 @@ use picket_wire::time::Timestamp;
 use crate::ring::{Handle, Ring};
 use crate::table::Table;
 
+/// A check that is due.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Due {
+    /// The check.
+    pub handle: Handle,
+    /// Its ring.
+    pub cadence: Cadence,
+    /// Where it stands in that ring.
+    pub position: usize,
+    /// When it is due.
+    pub at: Timestamp,
+}
+
 /// One ring per cadence in use.
 #[derive(Debug)]
 pub struct Rings {
@@ -62,14 +75,22 @@ impl Rings {
     }
 
     /// Hands out what is due before `end` to `due`, ring by ring, and moves the horizon there.
-    pub fn walk(&mut self, end: Timestamp, table: &Table, mut due: impl FnMut(Handle, Timestamp)) {
+    pub fn walk(&mut self, end: Timestamp, table: &Table, mut due: impl FnMut(Due)) {
         if end <= self.horizon {
             return;
         }
         self.horizon = end;
         if self.next.is_some_and(|next| next < end) {
-            for ring in self.rings.values_mut() {
-                ring.walk(end, |handle| table.phase_ms(handle), &mut due);
+            for (&cadence, ring) in &mut self.rings {
+                let phase = |handle| table.phase_ms(handle);
+                ring.walk(end, phase, |handle, position, at| {
+                    due(Due {
+                        handle,
+                        cadence,
+                        position,
+                        at,
+                    });
+                });
             }
             self.look_ahead(table);
         }

@@ -17,6 +17,7 @@ pub mod agent;
 pub mod belief;
 pub mod due;
 pub mod link;
+pub mod live;
 pub mod outbox;
 pub mod ring;
 pub mod rollup;

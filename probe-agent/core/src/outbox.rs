@@ -229,7 +229,10 @@ impl Progress {
 pub struct Gathering<R> {
     records: VecDeque<R>,
     weight: usize,
-    since: Timestamp,
+    /// When the records that wait must go.
+    go_at: Timestamp,
+    /// Records that come before this wait for it.
+    rest_until: Timestamp,
     wait: Span,
 }
 
@@ -265,7 +268,8 @@ impl<R: Weigh> Gathering<R> {
         Self {
             records: VecDeque::new(),
             weight: 0,
-            since: Timestamp::MAX,
+            go_at: Timestamp::MAX,
+            rest_until: Timestamp::MIN,
             wait,
         }
     }
@@ -286,18 +290,14 @@ impl<R: Weigh> Gathering<R> {
     #[must_use]
     pub fn deadline(&self) -> Option<Timestamp> {
         let full = self.weight >= R::ROOM;
-        let at = if full {
-            Timestamp::MIN
-        } else {
-            self.since + self.wait
-        };
+        let at = if full { Timestamp::MIN } else { self.go_at };
         (!self.records.is_empty()).then_some(at)
     }
 
-    /// Adds a record.
+    /// Adds a record. The first after a rest goes at once; those behind it wait for company.
     pub fn add(&mut self, record: R, now: Timestamp) {
         if self.records.is_empty() {
-            self.since = now;
+            self.go_at = now.max(self.rest_until);
         }
         self.weight += record.weight();
         self.records.push_back(record);
@@ -306,6 +306,7 @@ impl<R: Weigh> Gathering<R> {
     /// The records of one batch, when it is full or its time has come.
     pub fn take(&mut self, now: Timestamp) -> Option<Vec<R>> {
         self.deadline().filter(|at| *at <= now)?;
+        self.rest_until = now + self.wait;
         self.take_now()
     }
 
@@ -322,7 +323,8 @@ impl<R: Weigh> Gathering<R> {
 
     /// Takes every record back to an earlier time: the clock was set.
     pub fn retime(&mut self, now: Timestamp) {
-        self.since = self.since.min(now);
+        self.go_at = self.go_at.min(now);
+        self.rest_until = self.rest_until.min(now);
     }
 }
 

@@ -70,24 +70,25 @@ impl Ring {
         Some(Timestamp(self.turn + i64::from(phase_ms(*next))))
     }
 
-    /// Hands out every check that is due before `end`, and when, and moves past it.
+    /// Hands out every check that is due before `end`, its position and when, and moves past it.
     pub fn walk(
         &mut self,
         end: Timestamp,
         phase_ms: impl Fn(Handle) -> u32,
-        mut due: impl FnMut(Handle, Timestamp),
+        mut due: impl FnMut(Handle, usize, Timestamp),
     ) {
         while let Some(&handle) = self.members.get(self.cursor) {
             let at = Timestamp(self.turn + i64::from(phase_ms(handle)));
             if at >= end {
                 return;
             }
+            let position = self.cursor;
             self.cursor += 1;
             if self.cursor == self.members.len() {
                 self.cursor = 0;
                 self.turn += self.interval_ms;
             }
-            due(handle, at);
+            due(handle, position, at);
         }
     }
 
@@ -214,7 +215,7 @@ mod tests {
     fn an_empty_ring_is_never_due() {
         let (mut ring, phase) = ring(&[]);
         assert_eq!(ring.next_due(&phase), None);
-        ring.walk(Timestamp(i64::MAX), &phase, |_, _| {
+        ring.walk(Timestamp(i64::MAX), &phase, |_, _, _| {
             panic!("nothing can be due")
         });
         assert_eq!(ring.skip_to(Timestamp(50_000), &phase), 0);
@@ -239,7 +240,7 @@ mod tests {
             let (mut walked, mut end) = (Vec::new(), 0);
             for step in steps {
                 end += step;
-                ring.walk(Timestamp(end), &phase, |handle, at| walked.push((handle.0, at.0)));
+                ring.walk(Timestamp(end), &phase, |handle, _, at| walked.push((handle.0, at.0)));
             }
             prop_assert_eq!(walked, naive(&phases, 0, end));
         }
@@ -259,7 +260,7 @@ mod tests {
             let members: Vec<u32> = ring.members().iter().map(|handle| handle.0).collect();
             prop_assert_eq!(members, expected);
             let mut walked = Vec::new();
-            ring.walk(Timestamp(at + 10_000), |h| place(h).phase_ms, |h, at| walked.push((h.0, at.0)));
+            ring.walk(Timestamp(at + 10_000), |h| place(h).phase_ms, |h, _, at| walked.push((h.0, at.0)));
             let mut twin = naive(&phases, at, at + 10_000);
             twin.retain(|(n, _)| !gone.contains(n));
             prop_assert_eq!(walked, twin);

@@ -12,9 +12,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use picket_wire::id::{Epoch, ShardSlot};
+use picket_wire::lane::live::LiveOutcome;
 use picket_wire::lane::rollup::{CheckRollup, ShardRollup};
 use picket_wire::latency;
 use picket_wire::limits::TIMEOUT_MAX;
+use picket_wire::reason::Reason;
 use picket_wire::time::{Interval, Span, Timestamp};
 
 use crate::table::Checks;
@@ -41,10 +43,20 @@ pub struct PartId(u64);
 pub enum Ran {
     /// It was ok, in so many microseconds.
     Ok(u32),
-    /// It was not.
-    Failed,
+    /// It was not, and why.
+    Failed(Reason),
     /// It says nothing about its target.
     Blind,
+}
+
+impl From<Ran> for LiveOutcome {
+    fn from(ran: Ran) -> Self {
+        match ran {
+            Ran::Ok(us) => Self::Ok(latency::bucket(us)),
+            Ran::Failed(reason) => Self::Failed(reason),
+            Ran::Blind => Self::Skipped,
+        }
+    }
 }
 
 /// Counts of one check in one part. A window holds at most 3,600 probes of a check.

@@ -10,6 +10,7 @@
 
 mod certificate;
 mod session;
+mod verified;
 
 use std::io;
 use std::sync::Arc;
@@ -17,7 +18,7 @@ use std::sync::Arc;
 use picket_rt::clock::Clock;
 use picket_wire::check::http::Handshake;
 use picket_wire::reason::Reason;
-use picket_wire::time::Timestamp;
+use picket_wire::time::{Span, Timestamp};
 use rustls::client::Resumption;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{CryptoProvider, ring, verify_tls12_signature, verify_tls13_signature};
@@ -33,7 +34,11 @@ use tokio_rustls::client::TlsStream;
 
 use crate::check::tls::certificate::{Fault, Rejected, expires, judge};
 use crate::check::tls::session::SessionStore;
+use crate::check::tls::verified::{ChainId, VerifiedChains};
 use crate::dial::reason_of_io;
+
+/// Chains that are remembered as good, with which a hash table of 64 Ki places is full: 3 MB.
+const CHAINS_MAX: usize = 56 * 1_024;
 
 /// TLS cannot be set up.
 #[derive(Debug, thiserror::Error)]
@@ -249,10 +254,15 @@ impl TimeProvider for WallTime {
     }
 }
 
+fn timestamp(time: UnixTime) -> Timestamp {
+    Timestamp(0) + Span::from_secs(time.as_secs())
+}
+
 /// Judges a chain against the public roots and the agent's own anchors.
 #[derive(Debug)]
 struct Verifier {
     anchors: Vec<TrustAnchor<'static>>,
+    verified: VerifiedChains,
     provider: Arc<CryptoProvider>,
 }
 
@@ -267,7 +277,12 @@ impl Verifier {
                 .map_err(|source| TlsSetupError::TrustAnchor { index, source })?;
             anchors.push(anchor.to_owned());
         }
-        Ok(Self { anchors, provider })
+        let verified = VerifiedChains::new(CHAINS_MAX);
+        Ok(Self {
+            anchors,
+            verified,
+            provider,
+        })
     }
 }
 
@@ -280,9 +295,16 @@ impl ServerCertVerifier for Verifier {
         _ocsp_response: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, rustls::Error> {
+        let (chain, at) = (ChainId::of(name, leaf, intermediates), timestamp(now));
+        if self.verified.contains(&chain, at) {
+            return Ok(ServerCertVerified::assertion());
+        }
         let algorithms = self.provider.signature_verification_algorithms.all;
         match judge(&self.anchors, algorithms, leaf, intermediates, name, now) {
-            Ok(()) => Ok(ServerCertVerified::assertion()),
+            Ok(()) => {
+                self.verified.learn(chain, leaf, intermediates, at);
+                Ok(ServerCertVerified::assertion())
+            }
             Err(fault) => {
                 let rejected = Rejected {
                     fault,

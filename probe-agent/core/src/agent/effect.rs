@@ -7,6 +7,7 @@ use picket_wire::check::CheckSpec;
 use picket_wire::control::{FromAgent, Refusal};
 use picket_wire::evidence::TraceContext;
 use picket_wire::id::{BlobHash, MemberId, Seq};
+use picket_wire::lane::live::LiveSecond;
 use picket_wire::time::Timestamp;
 
 use crate::Attempt;
@@ -47,6 +48,9 @@ pub enum Effect {
         /// Which batch.
         seq: Seq,
     },
+    /// Send what a second came to, on a stream of its own, or drop it when the connection is
+    /// behind.
+    Live(MemberId, LiveSecond),
     /// The scheduler holds everything up to this: the spool need not.
     Forget {
         /// Which lane.

@@ -122,6 +122,7 @@ impl Agent {
         }
         if !removed.is_empty() {
             self.rings.change(removed, BTreeMap::new(), &self.table);
+            self.live.interrupt();
         }
     }
 
@@ -203,6 +204,7 @@ impl Agent {
             }
         }
         self.rings.change(removed, added, &self.table);
+        self.live.interrupt();
     }
 
     /// Handles ran out: every holding gets new ones, and the rings are filled anew.

@@ -1,24 +1,23 @@
 //! From due to done: windows, admission, tries, and what they make the agent say.
 
-use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use picket_wire::check::CheckSpec;
-use picket_wire::control::ProbeOrder;
 use picket_wire::evidence::{CheckRef, Evidence, Role, TraceContext};
-use picket_wire::id::{CheckId, OrderId, ShardSlot};
-use picket_wire::limits::TIMEOUT_MIN;
+use picket_wire::id::{CheckId, ShardSlot};
 use picket_wire::outcome::Probe;
 use picket_wire::reason::{Reason, ReasonClass};
 use picket_wire::time::{Span, Timestamp};
 
 use crate::Attempt;
-use crate::admission::{Class, Destination, NoPlace, Place};
+use crate::admission::{Class, Destination, Place};
 use crate::agent::Agent;
 use crate::agent::effect::Effect;
 use crate::agent::input::Ticket;
+use crate::agent::voting::Vote;
 use crate::belief::{Busy, Conclusion, Mind, Pace, Seen, Tried, conclude};
-use crate::ring::Handle;
+use crate::due::Due;
+use crate::live::LivePlace;
 use crate::rollup::{PartId, Ran, Telling};
 use crate::stats::Skip;
 
@@ -29,58 +28,56 @@ const LATE_MAX: Span = Span::from_secs(1);
 const GAP_MAX: Span = Span::from_secs(10);
 /// A probe that took longer is expected to do so again.
 const HEAVY_US: u32 = 1_000_000;
-/// Orders that are remembered, so that a repeated one is not carried out twice.
-const ORDERS_KNOWN: usize = 4_096;
 
 /// A probe under way.
 #[derive(Debug)]
 pub(super) struct Flight {
-    spec: Arc<CheckSpec>,
-    place: Place,
+    pub(super) spec: Arc<CheckSpec>,
+    pub(super) place: Place,
     due: Timestamp,
+    /// Of the first try.
+    lateness: Span,
     purpose: Purpose,
-    first: Option<FirstTry>,
+    pub(super) first: Option<FirstTry>,
+}
+
+impl Flight {
+    pub(super) const fn new(
+        spec: Arc<CheckSpec>,
+        place: Place,
+        due: Timestamp,
+        purpose: Purpose,
+    ) -> Self {
+        Self {
+            spec,
+            place,
+            due,
+            lateness: Span::ZERO,
+            purpose,
+            first: None,
+        }
+    }
 }
 
 #[derive(Debug)]
-struct FirstTry {
+pub(super) struct FirstTry {
     probe: Probe,
     trace: Option<TraceContext>,
 }
 
 #[derive(Debug, Clone, Copy)]
-enum Purpose {
-    Own {
-        slot: ShardSlot,
-        part: PartId,
-        index: usize,
-    },
-    Vote {
-        order: OrderId,
-        until: Timestamp,
-    },
+pub(super) enum Purpose {
+    Own(Own),
+    Vote(Vote),
 }
 
-/// The orders that came lately.
-#[derive(Debug, Default)]
-pub(super) struct Orders {
-    order: VecDeque<OrderId>,
-    known: BTreeSet<OrderId>,
-}
-
-impl Orders {
-    fn is_news(&mut self, order: OrderId) -> bool {
-        if !self.known.insert(order) {
-            return false;
-        }
-        self.order.push_back(order);
-        if self.order.len() > ORDERS_KNOWN
-            && let Some(oldest) = self.order.pop_front()
-        {
-            self.known.remove(&oldest);
-        }
-        true
-    }
+/// A probe that was due here.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Own {
+    slot: ShardSlot,
+    part: PartId,
+    index: usize,
+    live: Option<LivePlace>,
 }
 
 impl Agent {
@@ -101,11 +98,10 @@ impl Agent {
     }
 
     fn walk(&mut self, until: Timestamp, effects: &mut Vec<Effect>) {
-        let mut due: Vec<(Handle, Timestamp)> = Vec::new();
-        self.rings
-            .walk(until, &self.table, |handle, at| due.push((handle, at)));
-        for (handle, at) in due {
-            self.run(handle, at, effects);
+        let mut batch: Vec<Due> = Vec::new();
+        self.rings.walk(until, &self.table, |due| batch.push(due));
+        for due in batch {
+            self.run(due, effects);
         }
     }
 
@@ -117,6 +113,7 @@ impl Agent {
                 .close(part, self.rings.horizon(), Telling::AtOnce);
         }
         self.stats.gap += self.rings.skip_to(self.now, &self.table);
+        self.live.skip_to(self.now);
         self.open_parts();
     }
 
@@ -141,12 +138,19 @@ impl Agent {
         }
     }
 
-    fn run(&mut self, handle: Handle, due: Timestamp, effects: &mut Vec<Effect>) {
+    fn run(&mut self, due: Due, effects: &mut Vec<Effect>) {
+        let Due {
+            handle,
+            cadence,
+            position,
+            at,
+        } = due;
+        let live = self.live.due(cadence, position, at);
         let (holding, index) = self.table.locate_mut(handle);
         let (slot, part) = (holding.assigned.slot, holding.part);
         self.rollups.due(part, index);
         self.stats.due += 1;
-        if self.now.since(due) > LATE_MAX {
+        if self.now.since(at) > LATE_MAX {
             return self.stats.skip(Skip::Stall, 1);
         }
         let mind = &mut holding.minds[index];
@@ -154,63 +158,26 @@ impl Agent {
             return self.stats.skip(Skip::Overrun, 1);
         }
         let spec = holding.checks.spec(index);
-        match self
-            .admission
-            .take(mind.pace.into(), Destination::of(&spec))
-        {
+        let class = Class::from(mind.pace);
+        match self.admission.take(class, Destination::of(&spec)) {
             Ok(place) => {
                 mind.busy = Busy::Probing;
                 self.rollups.started(part);
                 self.stats.started += 1;
-                let purpose = Purpose::Own { slot, part, index };
-                let flight = Flight {
-                    spec,
-                    place,
-                    due,
-                    purpose,
-                    first: None,
-                };
+                let purpose = Purpose::Own(Own {
+                    slot,
+                    part,
+                    index,
+                    live,
+                });
+                let flight = Flight::new(spec, place, at, purpose);
                 self.launch(flight, Attempt::Scheduled, None, effects);
             }
-            Err(NoPlace::Full) => self.stats.skip(Skip::Full, 1),
-            Err(NoPlace::Heavy) => self.stats.skip(Skip::Heavy, 1),
-            Err(NoPlace::Destination) => self.stats.skip(Skip::Destination, 1),
+            Err(no_place) => self.stats.skip(no_place.into(), 1),
         }
     }
 
-    /// Probes on behalf of the schedulers, for their vote.
-    pub(super) fn order(&mut self, order: ProbeOrder, effects: &mut Vec<Effect>) {
-        let ProbeOrder {
-            order,
-            check,
-            within,
-            trace,
-        } = order;
-        let mut spec = check;
-        if spec.validate().is_err() || !self.orders.is_news(order) {
-            self.stats.orders_dropped += 1;
-            return;
-        }
-        let Ok(place) = self.admission.take(Class::Order, Destination::of(&spec)) else {
-            self.stats.orders_dropped += 1;
-            return;
-        };
-        spec.timeout = spec.timeout.min(most_of(within)).max(TIMEOUT_MIN);
-        let purpose = Purpose::Vote {
-            order,
-            until: self.now + within,
-        };
-        let flight = Flight {
-            spec: Arc::new(spec),
-            place,
-            due: self.now,
-            purpose,
-            first: None,
-        };
-        self.launch(flight, Attempt::Vote, trace, effects);
-    }
-
-    fn launch(
+    pub(super) fn launch(
         &mut self,
         flight: Flight,
         attempt: Attempt,
@@ -231,7 +198,7 @@ impl Agent {
     }
 
     /// Tries once more, at once.
-    fn retry(
+    pub(super) fn retry(
         &mut self,
         mut flight: Flight,
         probe: Probe,
@@ -250,61 +217,76 @@ impl Agent {
         trace: Option<TraceContext>,
         effects: &mut Vec<Effect>,
     ) {
-        let Some(flight) = self.flights.remove(&ticket) else {
+        let Some(mut flight) = self.flights.remove(&ticket) else {
             return;
         };
+        if flight.first.is_none() {
+            flight.lateness = probe.lateness;
+        }
         match flight.purpose {
-            Purpose::Own { slot, part, index } => {
-                self.own_probed(flight, (slot, part, index), probe, trace, effects);
-            }
-            Purpose::Vote { order, until } => {
-                self.vote_probed(flight, order, until, probe, trace, effects);
-            }
+            Purpose::Own(own) => self.own_probed(flight, own, probe, trace, effects),
+            Purpose::Vote(vote) => self.vote_probed(flight, vote, probe, trace, effects),
         }
     }
 
     fn own_probed(
         &mut self,
         flight: Flight,
-        (slot, part, index): (ShardSlot, PartId, usize),
+        own: Own,
         probe: Probe,
         trace: Option<TraceContext>,
         effects: &mut Vec<Effect>,
     ) {
-        let check = flight.spec.id;
-        let lateness = flight
-            .first
-            .as_ref()
-            .map_or(probe.lateness, |first| first.probe.lateness);
         if is_blind(&probe, self.healthy) {
             self.stats.skip(Skip::Blind, 1);
-            self.settle_mind(slot, check, Pace::Brisk, None);
-            self.rollups.ran(part, index, lateness, Ran::Blind);
-            return self.admission.give_back(flight.place);
+            return self.finish(flight, own, Ran::Blind, Pace::Brisk, None);
         }
-        let told = self.mind_of(slot, check).map(|mind| mind.told);
-        let conclusion = told.map(|told| conclude(told, tried(&flight, probe.is_ok())));
+        let ok = probe.is_ok();
+        let told = self.mind_of(own.slot, flight.spec.id).map(|mind| mind.told);
+        let conclusion = told.map(|told| conclude(told, tried(&flight, ok)));
         if conclusion == Some(Conclusion::Retry) {
             return self.retry(flight, probe, trace, effects);
         }
         self.stats.concluded += 1;
         let total_us = probe.phases.total_us;
-        let ran = if probe.is_ok() {
-            Ran::Ok(total_us)
-        } else {
-            Ran::Failed
-        };
-        let heavy = !probe.is_ok() || total_us > HEAVY_US;
+        let ran = probe.reason.map_or(Ran::Ok(total_us), Ran::Failed);
+        let heavy = !ok || total_us > HEAVY_US;
         let pace = if heavy { Pace::Heavy } else { Pace::Brisk };
-        self.rollups.ran(part, index, lateness, ran);
         let told = match conclusion {
             Some(Conclusion::Speak(seen)) => {
-                self.speak(&flight, slot, probe, trace).then_some(seen)
+                self.speak(&flight, own.slot, probe, trace).then_some(seen)
             }
             Some(Conclusion::Silent(_) | Conclusion::Retry) | None => None,
         };
-        self.settle_mind(slot, check, pace, told);
-        self.admission.give_back(flight.place);
+        self.finish(flight, own, ran, pace, told);
+    }
+
+    /// Counts a probe of an own check and gives its place back.
+    fn finish(&mut self, flight: Flight, own: Own, ran: Ran, pace: Pace, told: Option<Seen>) {
+        let Own {
+            slot,
+            part,
+            index,
+            live,
+        } = own;
+        let Flight {
+            spec,
+            place,
+            lateness,
+            ..
+        } = flight;
+        self.rollups.ran(part, index, lateness, ran);
+        if let Some(live) = live {
+            self.live.ended(live, ran.into());
+        }
+        if let Some(mind) = self.mind_of(slot, spec.id) {
+            *mind = Mind {
+                told: told.unwrap_or(mind.told),
+                pace,
+                busy: Busy::Idle,
+            };
+        }
+        self.admission.give_back(place);
     }
 
     /// Says that the agent changed its mind; says whether that could be said now.
@@ -332,56 +314,16 @@ impl Agent {
         true
     }
 
-    fn vote_probed(
-        &mut self,
-        mut flight: Flight,
-        order: OrderId,
-        until: Timestamp,
-        probe: Probe,
-        trace: Option<TraceContext>,
-        effects: &mut Vec<Effect>,
-    ) {
-        let left = most_of(until.since(self.now));
-        if !probe.is_ok() && flight.first.is_none() && left >= TIMEOUT_MIN {
-            let timeout = flight.spec.timeout.min(left);
-            Arc::make_mut(&mut flight.spec).timeout = timeout;
-            return self.retry(flight, probe, trace, effects);
-        }
-        let healthy = self.healthy && !is_blind(&probe, self.healthy);
-        let evidence = evidence(&flight, Role::Voter { order }, probe, trace, healthy);
-        if self.now <= until && self.lanes.say(evidence, self.now).is_some() {
-            self.stats.votes += 1;
-        } else {
-            self.stats.orders_dropped += 1;
-        }
-        self.admission.give_back(flight.place);
-    }
-
     fn mind_of(&mut self, slot: ShardSlot, check: CheckId) -> Option<&mut Mind> {
         let holding = self.table.slot_mut(slot)?;
         let index = holding.checks.find(check)?;
         holding.minds.get_mut(index)
     }
-
-    fn settle_mind(&mut self, slot: ShardSlot, check: CheckId, pace: Pace, told: Option<Seen>) {
-        if let Some(mind) = self.mind_of(slot, check) {
-            *mind = Mind {
-                told: told.unwrap_or(mind.told),
-                pace,
-                busy: Busy::Idle,
-            };
-        }
-    }
-}
-
-/// Nine tenths, so that a vote is not late by its own timeout.
-const fn most_of(span: Span) -> Span {
-    Span(span.0 / 10 * 9)
 }
 
 /// Whether a probe says something about this agent rather than about its target: what this agent
 /// may not or cannot probe, and any failure while its reference checks fail too.
-fn is_blind(probe: &Probe, healthy: bool) -> bool {
+pub(super) fn is_blind(probe: &Probe, healthy: bool) -> bool {
     let own = probe.reason.map(Reason::class) == Some(ReasonClass::Blocked);
     own || (!probe.is_ok() && !healthy)
 }
@@ -395,7 +337,7 @@ fn tried(flight: &Flight, ok: bool) -> Tried {
     }
 }
 
-fn evidence(
+pub(super) fn evidence(
     flight: &Flight,
     role: Role,
     probe: Probe,

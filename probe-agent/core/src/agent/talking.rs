@@ -1,6 +1,6 @@
 //! What is said to the schedulers, and what is heard from them.
 
-use picket_wire::control::{FromAgent, Hello, Refusal, Renew, ToAgent, Welcome};
+use picket_wire::control::{FromAgent, Hello, Refusal, Renew, Schedule, ToAgent, Welcome};
 use picket_wire::envelope::{SCHEMA_MAX, SCHEMA_MIN};
 use picket_wire::evidence::{Evidence, EvidenceBatch};
 use picket_wire::id::{MemberId, Seq};
@@ -143,6 +143,9 @@ impl Agent {
         if let Some(leader) = self.links.leader() {
             self.send(leader, effects);
             self.renew(leader, effects);
+            self.tell_live(leader, effects);
+        } else {
+            self.live.interrupt();
         }
         while let Some(member) = self.links.take_dial(self.now) {
             effects.push(Effect::Dial(member));
@@ -151,7 +154,7 @@ impl Agent {
 
     pub(super) fn talk_deadline(&self) -> Option<Timestamp> {
         let leads = self.links.leader().is_some();
-        let renew = leads.then_some(self.lease.renew_at);
+        let renew = leads.then_some(self.lease.renew_at.min(self.live.deadline()));
         [self.lanes.deadline(leads), renew, self.links.deadline()]
             .into_iter()
             .flatten()
@@ -201,12 +204,14 @@ impl Agent {
                 self.acked(Lane::Rollup, rollup, effects);
             }
             ToAgent::Probe(order) => self.order(order, effects),
-            ToAgent::ResetLive | ToAgent::Refused(_) => {}
+            ToAgent::ResetLive => self.live.reset(),
+            ToAgent::Refused(_) => {}
         }
     }
 
     fn welcome(&mut self, member: MemberId, welcome: &Welcome, effects: &mut Vec<Effect>) {
         self.links.leads(member);
+        self.live.interrupt();
         self.lease.renew_at = self.now;
         self.ask_anew();
         let window = welcome.window;
@@ -267,6 +272,17 @@ impl Agent {
             while let Some(seq) = self.lanes.progress_mut(lane).next_to_send(self.now) {
                 effects.push(Effect::Send { member, lane, seq });
             }
+        }
+    }
+
+    fn tell_live(&mut self, leader: MemberId, effects: &mut Vec<Effect>) {
+        if let Some(generation) = self.live.announce(self.now, &self.rings, &self.table) {
+            let held = self.table.assigned().copied().collect();
+            let schedule = Schedule { generation, held };
+            effects.push(Effect::Say(leader, FromAgent::Schedule(schedule)));
+        }
+        while let Some(second) = self.live.take(self.now) {
+            effects.push(Effect::Live(leader, second));
         }
     }
 

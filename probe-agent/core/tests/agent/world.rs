@@ -12,49 +12,50 @@ use picket_wire::id::{
     AgentId, BlobHash, CatalogueVersion, CheckId, EndpointId, Epoch, GroupId, Incarnation,
     MemberId, Seq, ShardId, ShardSlot, SiteId, Slot,
 };
+use picket_wire::lane::live::LiveSecond;
 use picket_wire::lane::rollup::ShardRollup;
 use picket_wire::outcome::{Phases, Probe};
 use picket_wire::reason::Reason;
 use picket_wire::time::{Span, Timestamp};
 
-pub const START: Timestamp = Timestamp(1_760_000_000_000);
-pub const LEADER: MemberId = MemberId(1);
-pub const OTHER: MemberId = MemberId(2);
+pub(crate) const START: Timestamp = Timestamp(1_760_000_000_000);
+pub(crate) const LEADER: MemberId = MemberId(1);
+pub(crate) const OTHER: MemberId = MemberId(2);
 
 /// One probe that the core asked for.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Asked {
-    pub check: CheckId,
-    pub due: Timestamp,
-    pub at: Timestamp,
-    pub attempt: Attempt,
+pub(crate) struct Asked {
+    pub(crate) check: CheckId,
+    pub(crate) due: Timestamp,
+    pub(crate) at: Timestamp,
+    pub(crate) attempt: Attempt,
 }
 
-pub struct World {
-    pub agent: Agent,
-    pub now: Timestamp,
+pub(crate) struct World {
+    pub(crate) agent: Agent,
+    pub(crate) now: Timestamp,
     queue: BTreeMap<(Timestamp, u64), Input>,
     next: u64,
-    pub asked: Vec<Asked>,
-    pub batches: Vec<Batch>,
-    pub sent: Vec<(MemberId, Lane, Seq)>,
-    pub said: Vec<(MemberId, FromAgent)>,
-    pub persisted: Vec<Assigned>,
-    pub effects: Vec<Effect>,
-    pub blobs: BTreeMap<BlobHash, Vec<CheckSpec>>,
+    pub(crate) asked: Vec<Asked>,
+    pub(crate) batches: Vec<Batch>,
+    pub(crate) sent: Vec<(MemberId, Lane, Seq)>,
+    pub(crate) said: Vec<(MemberId, FromAgent)>,
+    pub(crate) live: Vec<LiveSecond>,
+    pub(crate) persisted: Vec<Assigned>,
+    pub(crate) effects: Vec<Effect>,
+    pub(crate) blobs: BTreeMap<BlobHash, Vec<CheckSpec>>,
     /// What fails now, and how.
-    pub failing: BTreeMap<CheckId, Reason>,
+    pub(crate) failing: BTreeMap<CheckId, Reason>,
     /// What fails once and is ok at the second try.
-    pub hiccups: BTreeSet<CheckId>,
-    pub latency: Span,
+    pub(crate) hiccups: BTreeSet<CheckId>,
+    pub(crate) latency: Span,
     /// How long a probe takes that fails.
-    pub dead_latency: Span,
-    pub disk: bool,
-    pub acking: bool,
-    pub beliefs: BTreeSet<CheckId>,
+    pub(crate) dead_latency: Span,
+    pub(crate) disk: bool,
+    pub(crate) acking: bool,
 }
 
-pub fn settings() -> Settings {
+pub(crate) fn settings() -> Settings {
     Settings {
         agent: AgentId(7),
         incarnation: Incarnation(1),
@@ -65,7 +66,7 @@ pub fn settings() -> Settings {
     }
 }
 
-pub fn slot(shard: u32) -> ShardSlot {
+pub(crate) fn slot(shard: u32) -> ShardSlot {
     ShardSlot {
         group: GroupId(1),
         shard: ShardId(shard),
@@ -73,7 +74,7 @@ pub fn slot(shard: u32) -> ShardSlot {
     }
 }
 
-pub fn check(id: u64, secs: u32) -> CheckSpec {
+pub(crate) fn check(id: u64, secs: u32) -> CheckSpec {
     CheckSpec {
         id: CheckId(id),
         endpoint: EndpointId(id + 1_000_000),
@@ -89,16 +90,16 @@ pub fn check(id: u64, secs: u32) -> CheckSpec {
     }
 }
 
-pub fn checks(ids: std::ops::Range<u64>, secs: u32) -> Vec<CheckSpec> {
+pub(crate) fn checks(ids: std::ops::Range<u64>, secs: u32) -> Vec<CheckSpec> {
     ids.map(|id| check(id, secs)).collect()
 }
 
 impl World {
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self::resuming(&Resume::default(), START)
     }
 
-    pub fn resuming(resume: &Resume, now: Timestamp) -> Self {
+    pub(crate) fn resuming(resume: &Resume, now: Timestamp) -> Self {
         Self {
             agent: Agent::new(settings(), resume, now),
             now,
@@ -108,6 +109,7 @@ impl World {
             batches: Vec::new(),
             sent: Vec::new(),
             said: Vec::new(),
+            live: Vec::new(),
             persisted: Vec::new(),
             effects: Vec::new(),
             blobs: BTreeMap::new(),
@@ -117,18 +119,17 @@ impl World {
             dead_latency: Span(50),
             disk: true,
             acking: true,
-            beliefs: BTreeSet::new(),
         }
     }
 
     /// A world in which the leader has welcomed the agent.
-    pub fn welcomed() -> Self {
+    pub(crate) fn welcomed() -> Self {
         let mut world = Self::new();
         world.welcome(LEADER, 0, 0);
         world
     }
 
-    pub fn welcome(&mut self, member: MemberId, evidence: u64, rollup: u64) {
+    pub(crate) fn welcome(&mut self, member: MemberId, evidence: u64, rollup: u64) {
         self.input(Input::Connected(member));
         let welcome = Welcome {
             member,
@@ -140,12 +141,12 @@ impl World {
         self.hear(member, ToAgent::Welcome(welcome));
     }
 
-    pub fn hear(&mut self, member: MemberId, message: ToAgent) {
+    pub(crate) fn hear(&mut self, member: MemberId, message: ToAgent) {
         self.input(Input::Heard(member, message));
     }
 
     /// Puts a blob where it can be fetched; returns the line of a digest for it.
-    pub fn publish(
+    pub(crate) fn publish(
         &mut self,
         shard: u32,
         epoch: u32,
@@ -166,38 +167,38 @@ impl World {
         }
     }
 
-    pub fn digest(&mut self, assigned: &[Assigned]) {
+    pub(crate) fn digest(&mut self, assigned: &[Assigned]) {
         self.hear(LEADER, ToAgent::Digest(assigned.to_vec()));
     }
 
     /// Assigns one shard with these checks and lets it settle.
-    pub fn assign(&mut self, checks: Vec<CheckSpec>) -> Assigned {
+    pub(crate) fn assign(&mut self, checks: Vec<CheckSpec>) -> Assigned {
         let line = self.publish(0, 1, 1, checks);
         self.digest(&[line]);
         self.run_for(Span(30));
         line
     }
 
-    pub fn believe(&mut self, shards: &[u32], failing: &[u64]) {
+    pub(crate) fn believe(&mut self, shards: &[u32], failing: &[u64]) {
         let slots = shards.iter().map(|shard| slot(*shard)).collect();
         let failing = failing.iter().map(|id| CheckId(*id)).collect();
         self.hear(LEADER, ToAgent::Beliefs(Beliefs { slots, failing }));
     }
 
-    pub fn fail(&mut self, id: u64) {
+    pub(crate) fn fail(&mut self, id: u64) {
         self.failing.insert(CheckId(id), Reason::ConnectRefused);
     }
 
-    pub fn heal(&mut self, id: u64) {
+    pub(crate) fn heal(&mut self, id: u64) {
         self.failing.remove(&CheckId(id));
     }
 
-    pub fn run_for(&mut self, span: Span) {
+    pub(crate) fn run_for(&mut self, span: Span) {
         self.run_until(self.now + span);
     }
 
     /// Lets the world go on; every step that the core asks for is made, in time.
-    pub fn run_until(&mut self, end: Timestamp) {
+    pub(crate) fn run_until(&mut self, end: Timestamp) {
         let mut steps = 0_u64;
         loop {
             let queued = self
@@ -228,7 +229,7 @@ impl World {
     }
 
     /// One step at the present time.
-    pub fn input(&mut self, input: Input) {
+    pub(crate) fn input(&mut self, input: Input) {
         let mut effects = Vec::new();
         self.agent.step(self.now, input, &mut effects);
         for effect in effects {
@@ -237,7 +238,7 @@ impl World {
     }
 
     /// Nothing is stepped for this long: the process was stopped, or the machine.
-    pub fn stall(&mut self, span: Span) {
+    pub(crate) fn stall(&mut self, span: Span) {
         self.now = self.now + span;
         let late: Vec<_> = std::mem::take(&mut self.queue).into_iter().collect();
         for ((at, order), input) in late {
@@ -302,6 +303,7 @@ impl World {
             }
             Effect::Say(member, message) => self.said.push((member, message)),
             Effect::Persist(assigned) => self.persisted = assigned,
+            Effect::Live(_, second) => self.live.push(second),
             Effect::Dial(_) | Effect::HangUp(..) | Effect::Forget { .. } | Effect::Stuck(..) => {}
         }
         self.effects.push(effect);
@@ -340,7 +342,7 @@ impl World {
     }
 
     /// Everything that was said about checks, in the order of the lane.
-    pub fn evidence(&self) -> Vec<&Evidence> {
+    pub(crate) fn evidence(&self) -> Vec<&Evidence> {
         let batches = self.batches.iter().filter_map(|batch| match batch {
             Batch::Evidence(batch) => Some(&batch.records),
             Batch::Rollup(_) => None,
@@ -349,14 +351,14 @@ impl World {
     }
 
     /// `(check, ok)` of all evidence.
-    pub fn statements(&self) -> Vec<(u64, bool)> {
+    pub(crate) fn statements(&self) -> Vec<(u64, bool)> {
         self.evidence()
             .iter()
             .map(|evidence| (evidence.check.check.0, evidence.is_ok()))
             .collect()
     }
 
-    pub fn rollups(&self) -> Vec<&ShardRollup> {
+    pub(crate) fn rollups(&self) -> Vec<&ShardRollup> {
         let batches = self.batches.iter().filter_map(|batch| match batch {
             Batch::Rollup(batch) => Some(&batch.shards),
             Batch::Evidence(_) => None,
@@ -365,7 +367,7 @@ impl World {
     }
 
     /// Sequence numbers of the batches that were made in a lane, in order.
-    pub fn seqs(&self, lane: Lane) -> Vec<u64> {
+    pub(crate) fn seqs(&self, lane: Lane) -> Vec<u64> {
         let of = |batch: &&Batch| batch.lane() == lane;
         self.batches
             .iter()
@@ -375,12 +377,12 @@ impl World {
     }
 
     /// What was sent to whom in a lane.
-    pub fn sends(&self, lane: Lane) -> Vec<(MemberId, u64)> {
+    pub(crate) fn sends(&self, lane: Lane) -> Vec<(MemberId, u64)> {
         let of = self.sent.iter().filter(|(_, of, _)| *of == lane);
         of.map(|(member, _, seq)| (*member, seq.0)).collect()
     }
 
-    pub fn scheduled(&self) -> Vec<&Asked> {
+    pub(crate) fn scheduled(&self) -> Vec<&Asked> {
         self.asked
             .iter()
             .filter(|asked| asked.attempt == Attempt::Scheduled)
