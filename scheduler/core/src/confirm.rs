@@ -64,7 +64,10 @@ pub struct Driver {
 
 impl Default for Driver {
     fn default() -> Self {
-        Self { asked: BTreeMap::new(), place: START }
+        Self {
+            asked: BTreeMap::new(),
+            place: START,
+        }
     }
 }
 

@@ -1,6 +1,5 @@
 //! What was watched: the union of what rollups say they cover, and where it ends.
 
-use picket_wire::check::Cadence;
 use picket_wire::time::{Interval, Span};
 
 use crate::interval_set::IntervalSet;
@@ -10,16 +9,16 @@ use crate::interval_set::IntervalSet;
 pub const HANDOVER: Span = Span::from_secs(12);
 
 /// What was watched of a check, from the covered part of each rollup of its shard, whoever made
-/// it.
+/// it; `interval` is how often the check runs.
 ///
-/// A gap that is no longer than the check's interval can have cost one probe at most. Such gaps
+/// A gap that is no longer than that can have cost one probe at most. Such gaps
 /// are closed, up to [`HANDOVER`]; what comes after the last stretch never is.
 #[must_use]
-pub fn of(stretches: impl IntoIterator<Item = Interval>, cadence: Cadence) -> IntervalSet {
+pub fn of(stretches: impl IntoIterator<Item = Interval>, interval: Span) -> IntervalSet {
     stretches
         .into_iter()
         .collect::<IntervalSet>()
-        .bridged(HANDOVER.min(cadence.span()))
+        .bridged(HANDOVER.min(interval))
 }
 
 /// `window`, cut to the end of what was watched: what comes after it has not been told yet, and
@@ -43,12 +42,12 @@ mod tests {
     #[test]
     fn a_handover_is_no_gap_and_a_longer_absence_is() {
         let stretches = [span(0, 10_000), span(22_000, 30_000), span(42_001, 50_000)];
-        let minutely = of(stretches, Cadence::from_secs(60).unwrap());
+        let minutely = of(stretches, Span::from_secs(60));
         assert_eq!(
             minutely.intervals(),
             [span(0, 30_000), span(42_001, 50_000)]
         );
-        let often = of(stretches, Cadence::from_secs(10).unwrap());
+        let often = of(stretches, Span::from_secs(10));
         assert_eq!(
             often.intervals(),
             stretches,

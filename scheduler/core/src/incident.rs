@@ -123,12 +123,18 @@ impl Fold<'_> {
         self.decide(open);
     }
 
-    /// The check exists no more: whatever is open about it closes.
+    /// The check exists no more: whatever is open about it closes. A suspicion was never decided.
     pub(crate) fn retire(&mut self, check: CheckId) {
-        let open = self.take(check);
+        let mut open = self.take(check);
         self.withdraw(&open);
+        let mut from = open.stage.state();
+        if from == State::SeemsDown {
+            let began_at = open.since;
+            self.transition(&mut open, State::Unknown, began_at, Verdict::Unknown);
+            from = State::Unknown;
+        }
         let at = self.at;
-        self.close(open, at, None);
+        self.close_from(open, from, at, None);
     }
 
     /// A slot exists no more: what its owners said counts no more.
@@ -263,6 +269,12 @@ impl Fold<'_> {
             .unwrap_or(self.at);
         let at = self.clamp(&open, at);
         let from = open.stage.state();
+        // What was only suspected was never decided: it is unknown from its beginning.
+        let holds_from = if from == State::SeemsDown {
+            open.since
+        } else {
+            at
+        };
         let case = std::mem::replace(&mut open.stage, Stage::Blocked).into_case();
         let incident = case.map(|(mut case, _)| {
             case.incident.verdict = Some(Verdict::Unknown);
@@ -279,7 +291,7 @@ impl Fold<'_> {
                 Change {
                     from,
                     to: State::Unknown,
-                    at,
+                    at: holds_from,
                     reason,
                 },
                 incident,

@@ -49,7 +49,11 @@ impl LeaseBook {
         now: Timestamp,
         agents: impl IntoIterator<Item = (AgentId, &'a Name)>,
     ) -> Self {
-        let mut book = Self { ttl, leases: BTreeMap::new(), frozen: BTreeMap::new() };
+        let mut book = Self {
+            ttl,
+            leases: BTreeMap::new(),
+            frozen: BTreeMap::new(),
+        };
         for (agent, region) in agents {
             book.admit(agent, region, now);
         }
@@ -58,8 +62,11 @@ impl LeaseBook {
 
     /// An agent was admitted, or has shown itself: it has one full lease.
     pub fn admit(&mut self, agent: AgentId, region: &Name, now: Timestamp) {
-        let lease =
-            Lease { region: region.clone(), until: now + self.ttl, sent_at: Timestamp::MIN };
+        let lease = Lease {
+            region: region.clone(),
+            until: now + self.ttl,
+            sent_at: Timestamp::MIN,
+        };
         self.leases.insert(agent, lease);
     }
 
@@ -183,7 +190,11 @@ mod tests {
     }
 
     fn renewal(sent_at: i64) -> Renew {
-        Renew { sent_at: Timestamp(sent_at), healthy: true, spool_bytes: 0 }
+        Renew {
+            sent_at: Timestamp(sent_at),
+            healthy: true,
+            spool_bytes: 0,
+        }
     }
 
     #[test]

@@ -64,7 +64,7 @@ mod tests {
             let error = (minus_log2(hash) as f64 / 4_294_967_296.0 - log).abs();
             assert!(error < 0.01, "{hash:x}: {error}");
         }
-        let logs: Vec<_> = (0..10_000).map(|n| minus_log2(1 << 63 | n << 50)).collect();
+        let logs: Vec<_> = (0..10_000).map(|n| minus_log2(1 << 63 | n << 49)).collect();
         assert!(logs.is_sorted_by(|a, b| a >= b));
     }
 

@@ -13,6 +13,9 @@ use crate::command::Move;
 use crate::placement::problem::{Fitness, Problem};
 use crate::placement::score::score;
 
+/// Rounds of placing and evening out. Hardly ever more than two; the bound makes the end certain.
+const ROUNDS_MAX: usize = 8;
+
 /// An agent's place in the solver's list.
 type AgentIndex = usize;
 /// A region's place in the solver's list.
@@ -80,7 +83,6 @@ pub(super) struct Solver<'a> {
     regions: Vec<Region>,
     region_names: BTreeMap<&'a Name, RegionIndex>,
     places: Vec<Place>,
-    /// Where the slots of one shard begin; they follow each other.
     drain_budget: usize,
     rebalance_budget: usize,
 }
@@ -136,16 +138,38 @@ impl<'a> Solver<'a> {
 
     pub(super) fn solve(mut self) -> Vec<Move> {
         let shards = self.shards();
-        let mut orphans = Vec::new();
+        let mut waiting = Vec::new();
         for shard in &shards {
-            self.settle(shard.clone(), &mut orphans);
+            self.settle(shard.clone(), &mut waiting);
         }
-        self.set_caps();
-        for orphan in orphans {
-            self.place(orphan);
+        self.place_all(&mut waiting);
+        for orphan in waiting {
+            self.leave_unplaced(orphan);
         }
-        self.balance();
         self.moves(&shards)
+    }
+
+    /// Places what waits, and evens out. Each can free an agent for a slot that could not have it
+    /// before; where nothing moves any more, slots that must go somewhere go anywhere.
+    fn place_all(&mut self, waiting: &mut Vec<Orphan>) {
+        let mut anywhere = false;
+        for _ in 0..ROUNDS_MAX {
+            let demand = self.demand(waiting);
+            self.set_caps(&demand);
+            let mut progress = false;
+            waiting.retain_mut(|orphan| {
+                let placed = self.place(orphan, anywhere);
+                progress |= placed != Placed::Nowhere;
+                placed != Placed::AtTarget
+            });
+            let demand = self.demand(&[]);
+            self.set_caps(&demand);
+            progress |= self.balance();
+            if waiting.is_empty() || (anywhere && !progress) {
+                break;
+            }
+            anywhere |= !progress;
+        }
     }
 
     /// The places of each shard.
@@ -164,58 +188,78 @@ impl<'a> Solver<'a> {
     }
 
     /// Decides for the slots of one shard who stays, and where those go that cannot stay.
-    fn settle(&mut self, shard: std::ops::Range<usize>, orphans: &mut Vec<Orphan>) {
-        let mut used: Vec<RegionIndex> = Vec::with_capacity(shard.len());
-        for index in shard.clone() {
-            let pinned = self.places[index].was.is_some_and(|was| {
-                let worker = &self.workers[was];
-                self.regions[worker.region].frozen && worker.fitness != Fitness::Revoked
-            });
-            if pinned && let Some(was) = self.places[index].was {
-                self.places[index].pinned = true;
-                self.keep(index, was);
-                used.push(self.workers[was].region);
-            }
-        }
-        for index in shard {
-            if self.places[index].pinned {
-                continue;
-            }
-            let target = self.target(self.places[index].slot, &used);
+    fn settle(&mut self, shard: std::ops::Range<usize>, waiting: &mut Vec<Orphan>) {
+        let targets = self.targets(shard.clone());
+        for (index, target) in shard.zip(targets) {
             let (cause, keeps) = match self.fate(index, target) {
                 Fate::Stays => {
                     if let Some(was) = self.places[index].was {
-                        self.keep(index, was);
-                        used.push(self.workers[was].region);
+                        self.give(index, was);
                     }
                     continue;
                 }
-                Fate::Leaves(cause) => (cause, true),
+                // Until somebody else has it.
+                Fate::Leaves(cause) => {
+                    if let Some(was) = self.places[index].was {
+                        self.give(index, was);
+                    }
+                    (cause, true)
+                }
                 Fate::Gone(cause) => (cause, false),
             };
             self.spend(cause);
-            used.extend(target);
-            orphans.push(Orphan { index, target, cause, keeps });
+            let must_go = cause != AssignCause::Rebalanced;
+            waiting.push(Orphan {
+                index,
+                target,
+                cause,
+                keeps,
+                must_go,
+            });
         }
     }
 
-    /// The region in which a slot should stand: the first in its order where somebody can have it
-    /// and no earlier slot of the shard stands.
-    fn target(&self, slot: ShardSlot, used: &[RegionIndex]) -> Option<RegionIndex> {
-        let open = || {
-            self.order(slot)
-                .filter(|&region| !self.regions[region].eligible.is_empty())
-        };
-        open().find(|region| !used.contains(region)).or_else(|| {
-            // Everywhere somebody has one: where most agents are left beside those.
-            let left = |region: RegionIndex| {
-                let taken = used.iter().filter(|&&other| other == region).count();
-                self.regions[region].eligible.len().saturating_sub(taken)
-            };
-            open()
-                .find(|&region| left(region) > 0)
-                .or_else(|| open().next())
-        })
+    /// The region in which each slot of a shard should stand.
+    ///
+    /// A slot stands in the region it prefers where somebody can have it there; so the slots of
+    /// a shard stand apart by themselves. One that cannot falls to the next region in its order
+    /// that no other slot has, and shares one only where none is left.
+    fn targets(&mut self, shard: std::ops::Range<usize>) -> Vec<Option<RegionIndex>> {
+        let mut targets: Vec<Option<RegionIndex>> = vec![None; shard.len()];
+        for (index, target) in shard.clone().zip(&mut targets) {
+            if let Some(was) = self.places[index].was.filter(|&was| self.is_pinned(was)) {
+                self.places[index].pinned = true;
+                *target = Some(self.workers[was].region);
+            }
+        }
+        for (place, index) in shard.clone().enumerate() {
+            let preferred = self.order(self.places[index].slot).next();
+            let free = preferred.filter(|&region| {
+                !self.regions[region].eligible.is_empty() && !targets.contains(&Some(region))
+            });
+            targets[place] = targets[place].or(free);
+        }
+        for (place, index) in shard.enumerate() {
+            if targets[place].is_none() {
+                targets[place] = self.fallback(self.places[index].slot, &targets);
+            }
+        }
+        targets
+    }
+
+    /// The next region of a slot that cannot stand in the one it prefers.
+    fn fallback(&self, slot: ShardSlot, used: &[Option<RegionIndex>]) -> Option<RegionIndex> {
+        let taken = |region: RegionIndex| used.iter().filter(|&&u| u == Some(region)).count();
+        let left = |region: RegionIndex| self.regions[region].eligible.len() > taken(region);
+        let open = || self.order(slot).filter(|&region| left(region));
+        open()
+            .find(|&region| taken(region) == 0)
+            .or_else(|| open().next())
+    }
+
+    fn is_pinned(&self, owner: AgentIndex) -> bool {
+        let worker = &self.workers[owner];
+        self.regions[worker.region].frozen && worker.fitness != Fitness::Revoked
     }
 
     fn order(&self, slot: ShardSlot) -> impl Iterator<Item = RegionIndex> {
@@ -231,6 +275,7 @@ impl<'a> Solver<'a> {
         };
         let worker = &self.workers[was];
         match (worker.fitness, target) {
+            _ if self.places[index].pinned => Fate::Stays,
             (Fitness::Revoked, _) => Fate::Gone(AssignCause::Revoked),
             (_, None) => Fate::Stays,
             (Fitness::Lost, Some(_)) => Fate::Leaves(AssignCause::LeaseExpired),
@@ -257,33 +302,45 @@ impl<'a> Solver<'a> {
         }
     }
 
-    fn keep(&mut self, index: usize, owner: AgentIndex) {
-        self.places[index].owner = Some(owner);
-        self.workers[owner].load += u64::from(self.places[index].weight);
+    /// Gives a slot to an agent, and takes it from whoever has it.
+    fn give(&mut self, index: usize, owner: AgentIndex) {
+        let weight = u64::from(self.places[index].weight);
+        if let Some(before) = self.places[index].owner.replace(owner) {
+            self.workers[before].load -= weight;
+        }
+        self.workers[owner].load += weight;
     }
 
-    /// Gives a slot without an owner to the best agent that can have it.
-    fn place(&mut self, orphan: Orphan) {
-        let slot = self.places[orphan.index].slot;
-        let elsewhere = self
-            .order(slot)
-            .filter(|&region| Some(region) != orphan.target);
-        let regions: Vec<_> = orphan.target.into_iter().chain(elsewhere).collect();
-        let best = regions
+    /// Gives a slot that waits to the best agent that can have it: where it should stand, or else
+    /// `anywhere`, if it must go.
+    fn place(&mut self, orphan: &mut Orphan, anywhere: bool) -> Placed {
+        let index = orphan.index;
+        if let Some(owner) = orphan.target.and_then(|region| self.best(index, region)) {
+            self.give(index, owner);
+            self.places[index].cause = Some(orphan.cause);
+            return Placed::AtTarget;
+        }
+        if !anywhere || !orphan.must_go {
+            return Placed::Nowhere;
+        }
+        let regions: Vec<_> = self.order(self.places[index].slot).collect();
+        let Some(owner) = regions
             .into_iter()
-            .find_map(|region| self.best(orphan.index, region));
-        let place = &mut self.places[orphan.index];
-        match best {
-            Some(owner) => {
-                place.cause = (place.was != Some(owner)).then_some(orphan.cause);
-                self.keep(orphan.index, owner);
-            }
-            None if orphan.keeps => {
-                if let Some(was) = place.was {
-                    self.keep(orphan.index, was);
-                }
-            }
-            None => place.cause = Some(orphan.cause),
+            .find_map(|region| self.best(index, region))
+        else {
+            return Placed::Nowhere;
+        };
+        self.give(index, owner);
+        self.places[index].cause = Some(orphan.cause);
+        orphan.must_go = false;
+        orphan.keeps = true;
+        Placed::Elsewhere
+    }
+
+    /// Nobody can have it: its owner keeps it, or it has none.
+    fn leave_unplaced(&mut self, orphan: Orphan) {
+        if !orphan.keeps {
+            self.places[orphan.index].cause = Some(orphan.cause);
         }
     }
 
@@ -393,8 +450,21 @@ struct Orphan {
     index: usize,
     target: Option<RegionIndex>,
     cause: AssignCause,
-    /// Whether the old owner keeps it when nobody else can have it.
+    /// Whether its owner keeps it when nobody else can have it.
     keeps: bool,
+    /// Whether any place is better than where it is.
+    must_go: bool,
+}
+
+/// What became of a slot that waits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Placed {
+    /// It stands where it should.
+    AtTarget,
+    /// It stands somewhere.
+    Elsewhere,
+    /// It waits.
+    Nowhere,
 }
 
 /// Every slot of every shard that has checks, in order.

@@ -51,7 +51,9 @@ impl<'a> Tally<'a> {
         tally
     }
 
-    /// The owners of other slots are vantages too.
+    /// The owners of other slots are vantages too. Each speaks up when it changes its mind, so a
+    /// failure that it reported lasts. That it was ok before others failed says nothing: it may
+    /// not have looked since.
     fn count_words(
         &mut self,
         state: &'a State,
@@ -59,6 +61,7 @@ impl<'a> Tally<'a> {
         speaker: Option<AgentId>,
         asked_at: Timestamp,
     ) {
+        let recovered = self.owner == Owner::Recovered;
         for word in open
             .words
             .values()
@@ -66,8 +69,9 @@ impl<'a> Tally<'a> {
         {
             match word.says {
                 Says::Fails(_) if word.healthy => self.count(state, word.agent, word.at, false),
-                // An older word says nothing about the time since the order.
-                Says::Ok if word.at >= asked_at => self.count(state, word.agent, word.at, true),
+                Says::Ok if recovered || word.at >= asked_at => {
+                    self.count(state, word.agent, word.at, true);
+                }
                 Says::Fails(_) | Says::Ok | Says::Blocked(_) => {}
             }
         }

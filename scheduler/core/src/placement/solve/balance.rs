@@ -6,7 +6,7 @@
 
 use picket_wire::fact::AssignCause;
 
-use super::{AgentIndex, RegionIndex, Solver};
+use super::{AgentIndex, Orphan, RegionIndex, Solver};
 
 /// An agent has at most this many hundredths of its share: with 256 shards an agent, the bound
 /// costs next to no moves (measured over 65,536 shards and 256 agents).
@@ -22,19 +22,30 @@ const GIVING_PERCENT: u64 = 90;
 const ROUNDS_MAX: usize = 32;
 
 impl Solver<'_> {
-    /// Sets what each agent should have, from what its region has to carry.
-    pub(super) fn set_caps(&mut self) {
+    /// What each region has to carry: the slots in it, and those that wait to be placed there.
+    pub(super) fn demand(&self, waiting: &[Orphan]) -> Vec<u64> {
         let mut demand = vec![0_u64; self.regions.len()];
         for place in &self.places {
-            let region = match place.owner {
-                Some(owner) => self.regions_load(owner),
-                None => self.target(place.slot, &[]),
-            };
-            if let Some(region) = region {
+            if let Some(region) = place.owner.and_then(|owner| self.regions_load(owner)) {
                 demand[region] += u64::from(place.weight);
             }
         }
-        for (region, demand) in demand.into_iter().enumerate() {
+        for orphan in waiting {
+            let place = &self.places[orphan.index];
+            let stands = place.owner.and_then(|owner| self.regions_load(owner));
+            if let Some(region) = stands {
+                demand[region] -= u64::from(place.weight);
+            }
+            if let Some(region) = orphan.target {
+                demand[region] += u64::from(place.weight);
+            }
+        }
+        demand
+    }
+
+    /// Sets what each agent should have, from what its region has to carry.
+    pub(super) fn set_caps(&mut self, demand: &[u64]) {
+        for (region, &demand) in demand.iter().enumerate() {
             let eligible = self.regions[region].eligible.clone();
             let weights: u64 = eligible
                 .iter()
@@ -58,8 +69,10 @@ impl Solver<'_> {
             .then_some(region)
     }
 
-    /// Moves slots from those that have too many and to those that have too few.
-    pub(super) fn balance(&mut self) {
+    /// Moves slots from those that have too many and to those that have too few, and says whether
+    /// any moved.
+    pub(super) fn balance(&mut self) -> bool {
+        let mut any = false;
         for region in 0..self.regions.len() {
             let agents = self.regions[region].eligible.clone();
             if agents.len() < 2 {
@@ -75,8 +88,10 @@ impl Solver<'_> {
                 if !shed && !fed {
                     break;
                 }
+                any = true;
             }
         }
+        any
     }
 
     /// Gives away what exceeds the agent's cap, where somebody has room for it.
@@ -181,11 +196,7 @@ impl Solver<'_> {
             self.rebalance_budget -= 1;
             self.places[index].cause = Some(AssignCause::Rebalanced);
         }
-        let weight = u64::from(self.places[index].weight);
-        if let Some(giver) = self.places[index].owner.replace(taker) {
-            self.workers[giver].load -= weight;
-        }
-        self.workers[taker].load += weight;
+        self.give(index, taker);
         true
     }
 }
