@@ -58,6 +58,11 @@ impl Leaf {
         Self(Arc::new(CertifiedKey::new(vec![certificate], key)))
     }
 
+    /// The same certificate with another key behind it.
+    pub(crate) fn with_a_wrong_key(&self) -> Self {
+        Self::new(self.0.cert[0].clone(), &KeyPair::generate().unwrap())
+    }
+
     pub(crate) fn self_signed(host: &str) -> Self {
         let made = rcgen::generate_simple_self_signed(vec![host.to_owned()]).unwrap();
         Self::new(made.cert.der().clone(), &made.signing_key)

@@ -206,6 +206,28 @@ async fn a_certificate_once_seen_to_be_bad_is_not_hidden_by_a_resumed_session() 
 }
 
 #[tokio::test]
+async fn a_known_chain_does_not_stand_for_the_key_behind_it() {
+    let authority = Authority::new();
+    for version in [&TLS12, &TLS13] {
+        let leaf = authority.issue(HOST, |_| {});
+        let shown = Shown::new(leaf.clone());
+        let answer = Manner::answer(&ok("hello"));
+        let target = Target::secured(answer, shown.acceptor(&[version])).await;
+        let prober = trusting(&authority);
+        let probe = || probe(&prober, secured(&target, Handshake::Full), PATIENT);
+        assert_eq!(probe().await.reason, None);
+        shown.replace(leaf.with_a_wrong_key());
+        assert_eq!(
+            probe().await.reason,
+            Some(Reason::TlsBadCertificate),
+            "{version:?}"
+        );
+        shown.replace(leaf);
+        assert_eq!(probe().await.reason, None);
+    }
+}
+
+#[tokio::test]
 async fn every_twentieth_probe_looks_at_the_certificate() {
     let authority = Authority::new();
     let leaf = Shown::new(authority.issue(HOST, |_| {}));
