@@ -5,13 +5,13 @@
 //! able to reach the directory. What a killed predecessor left running there is stopped first.
 
 mod binaries;
+mod programs;
 mod user;
 
 use std::fs::{self, File, OpenOptions};
 use std::os::unix::fs::chown;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use tokio::process::Child;
@@ -19,6 +19,7 @@ use tokio::time::{Instant, sleep, timeout};
 
 use crate::pg::PgSettings;
 use binaries::Binaries;
+use programs::{command, initdb, signal, stop_predecessor, tail};
 use user::RunAs;
 
 /// Longest path of a Unix socket on Linux, `sun_path` less its final zero.
@@ -306,95 +307,6 @@ fn check_socket_path(dir: &Path) -> Result<(), PrivateError> {
     }
 }
 
-fn initdb(dir: &Path, binaries: &Binaries, run_as: Option<&RunAs>) -> Result<(), PrivateError> {
-    let mut command = command(&binaries.initdb(), dir, run_as);
-    command.arg("-D").arg(data(dir)).args([
-        "--username=picket",
-        "--encoding=UTF8",
-        "--no-locale",
-        // Who may open the socket may do everything; the socket is its owner's alone.
-        "--auth-local=trust",
-        "--auth-host=reject",
-        "--no-sync",
-    ]);
-    run("initdb", command)
-}
-
-fn signal(
-    name: &str,
-    pid: u32,
-    dir: &Path,
-    binaries: &Binaries,
-    run_as: Option<&RunAs>,
-) -> Result<(), PrivateError> {
-    let mut command = command(&binaries.pg_ctl(), dir, run_as);
-    command.args(["kill", name, &pid.to_string()]);
-    run("pg_ctl", command)
-}
-
-/// Stops a server that a killed owner left behind, if the process of that id is indeed one that
-/// serves this directory.
-fn stop_predecessor(
-    dir: &Path,
-    binaries: &Binaries,
-    run_as: Option<&RunAs>,
-) -> Result<(), PrivateError> {
-    let Some(pid) = predecessor(dir) else {
-        return Ok(());
-    };
-    tracing::warn!(pid, dir = %dir.display(), "stopping a Postgres that was left behind");
-    let mut command = command(&binaries.pg_ctl(), dir, run_as);
-    command
-        .arg("stop")
-        .arg("-D")
-        .arg(data(dir))
-        .args(["-m", "fast", "-w", "-t", "30"]);
-    run("pg_ctl", command)
-}
-
-fn predecessor(dir: &Path) -> Option<u32> {
-    let file = fs::read_to_string(data(dir).join("postmaster.pid")).ok()?;
-    let pid = file.lines().next()?.trim().parse().ok()?;
-    let command = fs::read(format!("/proc/{pid}/cmdline")).ok()?;
-    let serves = data(dir).display().to_string();
-    command
-        .split(|byte| *byte == 0)
-        .any(|argument| argument == serves.as_bytes())
-        .then_some(pid)
-}
-
-/// A program of Postgres, as the right user, with nothing of our environment.
-fn command(program: &Path, dir: &Path, run_as: Option<&RunAs>) -> Command {
-    let mut command = Command::new(program);
-    command
-        .current_dir(dir)
-        .stdin(Stdio::null())
-        .env_clear()
-        .env("LC_ALL", "C");
-    if let Some(path) = std::env::var_os("PATH") {
-        command.env("PATH", path);
-    }
-    if let Some(user) = run_as {
-        command.uid(user.uid).gid(user.gid);
-    }
-    command
-}
-
-fn run(program: &'static str, mut command: Command) -> Result<(), PrivateError> {
-    let path = PathBuf::from(command.get_program());
-    let output = command
-        .output()
-        .map_err(|source| io("run", &path, source))?;
-    if output.status.success() {
-        return Ok(());
-    }
-    let said = [output.stdout, output.stderr].concat();
-    Err(PrivateError::Failed {
-        program,
-        said: tail(&said),
-    })
-}
-
 fn log_file(dir: &Path) -> Result<File, PrivateError> {
     let path = dir.join("postgres.log");
     let open = OpenOptions::new().create(true).append(true).open(&path);
@@ -404,13 +316,6 @@ fn log_file(dir: &Path) -> Result<File, PrivateError> {
 fn clone(log: &File, dir: &Path) -> Result<File, PrivateError> {
     log.try_clone()
         .map_err(|source| io("open again the log in", dir, source))
-}
-
-/// The last few lines.
-fn tail(said: &[u8]) -> String {
-    let said = String::from_utf8_lossy(said);
-    let lines: Vec<&str> = said.trim().lines().collect();
-    lines[lines.len().saturating_sub(5)..].join("; ")
 }
 
 fn io(action: &'static str, path: &Path, source: std::io::Error) -> PrivateError {

@@ -8,6 +8,7 @@
 //! Owner: the leader's projector task. Not here: `NOTIFY`, which takes a lock on the whole database
 //! at commit.
 
+mod testimony;
 mod write;
 
 use deadpool_postgres::Transaction;

@@ -3,7 +3,7 @@
 //! Every fault falls into one [`Hold`]: Postgres is away, it is busy, or it refused what we said.
 //! The first two pass by themselves; the third will be refused again and is ours to mend.
 
-use deadpool_postgres::PoolError;
+use deadpool_postgres::{PoolError, TimeoutType};
 use tokio_postgres::error::SqlState;
 
 /// An operation on Postgres that did not happen, or (when the connection was lost during commit)
@@ -48,6 +48,8 @@ impl PgError {
             Self::Address(_) | Self::Stored { .. } => Hold::Refused,
             Self::Connect(error) => match error.as_ref() {
                 PoolError::Backend(error) => hold_of(error),
+                // Ours are all in use.
+                PoolError::Timeout(TimeoutType::Wait) => Hold::Busy,
                 PoolError::Timeout(_) | PoolError::PostCreateHook(_) => Hold::Away,
                 PoolError::Closed | PoolError::NoRuntimeSpecified => Hold::Refused,
             },

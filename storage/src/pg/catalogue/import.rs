@@ -135,9 +135,13 @@ impl From<tokio_postgres::Error> for ImportError {
     }
 }
 
+/// The pending list is what a search has to scan until it is merged: larger makes imports little
+/// faster and searches slower. The catalogue's indexes are in memory, which the planner must know,
+/// or it reads all endpoints for each chunk.
 const STAGE: &str = "
     SET LOCAL statement_timeout = '2min';
-    SET LOCAL gin_pending_list_limit = '64MB';
+    SET LOCAL gin_pending_list_limit = '16MB';
+    SET LOCAL random_page_cost = 1.1;
     CREATE TEMP TABLE incoming (
         ordinal integer, site_name text, endpoint bigint, shard integer, check_id bigint,
         group_id integer, url text, labels text[], kind text, cadence_s integer,

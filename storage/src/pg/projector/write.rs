@@ -6,15 +6,13 @@
 use std::pin::pin;
 
 use deadpool_postgres::Transaction;
-use picket_wire::evidence::Role;
-use picket_wire::fact::{Testimony, Transition};
-use picket_wire::id::FactSeq;
-use picket_wire::outcome::Probe;
+use picket_wire::fact::Transition;
 use tokio_postgres::binary_copy::BinaryCopyInWriter;
 use tokio_postgres::types::{ToSql, Type};
 
 use crate::pg::PgError;
-use crate::pg::rows::{Rows, Stated, StoredCheck, counted_code, text, trace_bytes};
+use crate::pg::projector::testimony;
+use crate::pg::rows::{Rows, Stated, StoredCheck, text, trace_bytes};
 
 /// Writes every table; the caller moves the cursor in the same transaction.
 pub(crate) async fn rows(
@@ -25,7 +23,7 @@ pub(crate) async fn rows(
     transitions(tx, rows, shards).await?;
     states(tx, rows, shards).await?;
     incidents(tx, rows, shards).await?;
-    testimony(tx, rows, shards).await?;
+    testimony::write(tx, &rows.testimony, shards).await?;
     groups(tx, rows).await?;
     audit(tx, rows).await
 }
@@ -187,134 +185,6 @@ async fn incidents(tx: &Transaction<'_>, rows: &Rows<'_>, shards: u32) -> Result
     Ok(())
 }
 
-const COPY_TESTIMONY: &str = "COPY testimony (seq, shard, at, incident, endpoint, check_id, site, \
-    agent, region, network, counted, healthy, order_id, voter_order, owner_group, owner_shard, \
-    owner_slot, owner_epoch, trace, \
-    probe_at, probe_late_ms, probe_reason, probe_us, probe_status, probe_remote, probe_expires, probe_detail, \
-    retry_at, retry_late_ms, retry_reason, retry_us, retry_status, retry_remote, retry_expires, retry_detail) \
-    FROM STDIN BINARY";
-
-const TESTIMONY_TYPES: [Type; 35] = [
-    // seq to site
-    Type::INT8,
-    Type::INT4,
-    Type::INT8,
-    Type::INT8,
-    Type::INT8,
-    Type::INT8,
-    Type::INT8,
-    // agent to trace
-    Type::INT4,
-    Type::TEXT,
-    Type::TEXT,
-    Type::INT2,
-    Type::BOOL,
-    Type::INT8,
-    Type::INT8,
-    Type::INT4,
-    Type::INT4,
-    Type::INT2,
-    Type::INT4,
-    Type::BYTEA,
-    // probe
-    Type::INT8,
-    Type::INT8,
-    Type::INT2,
-    Type::INT4_ARRAY,
-    Type::INT4,
-    Type::INET,
-    Type::INT8,
-    Type::TEXT,
-    // retry
-    Type::INT8,
-    Type::INT8,
-    Type::INT2,
-    Type::INT4_ARRAY,
-    Type::INT4,
-    Type::INET,
-    Type::INT8,
-    Type::TEXT,
-];
-
-async fn testimony(tx: &Transaction<'_>, rows: &Rows<'_>, shards: u32) -> Result<(), PgError> {
-    if rows.testimony.is_empty() {
-        return Ok(());
-    }
-    let mut copy = pin!(copy_in(tx, COPY_TESTIMONY, &TESTIMONY_TYPES).await?);
-    for stated in &rows.testimony {
-        let mut values = testimony_values(stated, shards);
-        values.extend(probe_values(Some(&stated.body.evidence.probe)));
-        values.extend(probe_values(stated.body.evidence.retry.as_ref()));
-        copy.as_mut().write_raw(values).await?;
-    }
-    copy.finish().await?;
-    Ok(())
-}
-
-type Value = Box<dyn ToSql + Sync + Send>;
-
-fn testimony_values(stated: &Stated<'_, Testimony>, shards: u32) -> Vec<Value> {
-    let Stated {
-        seq: FactSeq(seq),
-        at,
-        body,
-    } = *stated;
-    let evidence = &body.evidence;
-    let check = StoredCheck::of(&evidence.check, shards);
-    let (owner, voter) = match evidence.role {
-        Role::Owner { slot, epoch } => (Some((slot, epoch)), None),
-        Role::Voter { order } => (None, Some(order)),
-    };
-    vec![
-        Box::new(seq.cast_signed()),
-        Box::new(check.shard),
-        Box::new(at.0),
-        Box::new(body.incident.0.cast_signed()),
-        Box::new(check.endpoint),
-        Box::new(check.check),
-        Box::new(check.site),
-        Box::new(body.agent.0.cast_signed()),
-        Box::new(body.region.as_str().to_owned()),
-        Box::new(body.network.as_str().to_owned()),
-        Box::new(counted_code(body.counted)),
-        Box::new(evidence.vantage_healthy),
-        Box::new(body.order.map(|order| order.0.cast_signed())),
-        Box::new(voter.map(|order| order.0.cast_signed())),
-        Box::new(owner.map(|(slot, _)| slot.group.0.cast_signed())),
-        Box::new(owner.map(|(slot, _)| slot.shard.0.cast_signed())),
-        Box::new(owner.map(|(slot, _)| i16::from(slot.slot.0))),
-        Box::new(owner.map(|(_, epoch)| epoch.0.cast_signed())),
-        Box::new(trace_bytes(evidence.trace.as_ref())),
-    ]
-}
-
-fn probe_values(probe: Option<&Probe>) -> [Value; 8] {
-    let phases = probe.map(|probe| {
-        let us = probe.phases;
-        [us.dns_us, us.connect_us, us.tls_us, us.ttfb_us, us.total_us]
-            .map(u32::cast_signed)
-            .to_vec()
-    });
-    [
-        Box::new(probe.map(|probe| probe.at.0)),
-        Box::new(probe.map(|probe| probe.lateness.0.cast_signed())),
-        Box::new(
-            probe
-                .and_then(|probe| probe.reason)
-                .map(|reason| i16::from(reason.code())),
-        ),
-        Box::new(phases),
-        Box::new(probe.map(|probe| i32::from(probe.http_status))),
-        Box::new(probe.and_then(|probe| probe.remote)),
-        Box::new(
-            probe
-                .and_then(|probe| probe.certificate_expires)
-                .map(|at| at.0),
-        ),
-        Box::new(probe.map(|probe| text(&probe.detail))),
-    ]
-}
-
 const GROUPS: &str = "
     INSERT INTO notification_groups (id, cause, opened_at, open, total, closed_at, seq)
     SELECT * FROM unnest($1::bigint[], $2::text[], $3::bigint[], $4::integer[], $5::integer[],
@@ -391,7 +261,7 @@ async fn audit(tx: &Transaction<'_>, rows: &Rows<'_>) -> Result<(), PgError> {
     Ok(())
 }
 
-async fn copy_in(
+pub(super) async fn copy_in(
     tx: &Transaction<'_>,
     sql: &str,
     types: &[Type],
