@@ -47,7 +47,7 @@ pub(crate) fn publish(core: &Agent, spool_bytes: u64, now: Timestamp) {
     let stats = core.stats();
     for why in Skip::ALL {
         let skipped = metrics::counter!("picket_agent_skipped_total", "why" => why.name());
-        skipped.absolute(stats.skipped(why));
+        skipped.absolute(stats.skipped.of(why));
     }
     for (name, count) in [
         ("picket_agent_due_total", stats.due),

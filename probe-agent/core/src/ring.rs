@@ -185,7 +185,7 @@ mod tests {
     fn ring(phases: &[u32]) -> (Ring, impl Fn(Handle) -> u32 + '_) {
         let phase = |handle: Handle| phases[handle.0 as usize];
         let mut ring = Ring::new(Cadence::from_secs(10).unwrap());
-        let handles = (0..phases.len() as u32).map(Handle).collect();
+        let handles = (0..).zip(phases).map(|(n, _)| Handle(n)).collect();
         ring.change(&[], handles, Timestamp(0), place_of(phases));
         (ring, phase)
     }
@@ -202,9 +202,9 @@ mod tests {
     fn naive(phases: &[u32], from: i64, end: i64) -> Vec<(u32, i64)> {
         let mut due = Vec::new();
         for at in from..end {
-            for (index, phase) in phases.iter().enumerate() {
+            for (index, phase) in (0..).zip(phases) {
                 if at.rem_euclid(10_000) == i64::from(*phase) {
-                    due.push((index as u32, at));
+                    due.push((index, at));
                 }
             }
         }
@@ -254,7 +254,7 @@ mod tests {
             let place = place_of(&phases);
             ring.change(&[], (0..first).map(Handle).collect(), Timestamp(0), &place);
             let gone = 0..cut.min(first);
-            ring.change(&[gone.clone()], (first..12).map(Handle).collect(), Timestamp(at), &place);
+            ring.change(std::slice::from_ref(&gone), (first..12).map(Handle).collect(), Timestamp(at), &place);
             let mut expected: Vec<u32> = (0..12).filter(|n| !gone.contains(n)).collect();
             expected.sort_by_key(|&n| place(Handle(n)));
             let members: Vec<u32> = ring.members().iter().map(|handle| handle.0).collect();

@@ -69,17 +69,22 @@ pub struct Stats {
     pub put_off: u64,
     /// End of the lease, when one was granted.
     pub lease_until: Option<Timestamp>,
-    skipped: [u64; Skip::ALL.len()],
+    /// Due probes that did not run.
+    pub skipped: Skips,
 }
 
-impl Stats {
+/// Counts by reason.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Skips([u64; Skip::ALL.len()]);
+
+impl Skips {
     /// How many due probes did not run for this reason.
     #[must_use]
-    pub const fn skipped(&self, why: Skip) -> u64 {
-        self.skipped[why.index()]
+    pub const fn of(&self, why: Skip) -> u64 {
+        self.0[why.index()]
     }
 
-    pub(crate) const fn skip(&mut self, why: Skip, count: u64) {
-        self.skipped[why.index()] += count;
+    pub(crate) const fn add(&mut self, why: Skip) {
+        self.0[why.index()] += 1;
     }
 }

@@ -114,15 +114,8 @@ pub struct Holding {
     pub minds: Vec<Mind>,
     /// The rollup that counts its probes now.
     pub part: PartId,
-    base: u32,
-}
-
-impl Holding {
-    /// The handles of its checks.
-    #[must_use]
-    pub fn handles(&self) -> Range<u32> {
-        self.base..self.base + span(&self.checks)
-    }
+    /// The handles of its checks; one without a check when there is none.
+    pub handles: Range<u32>,
 }
 
 /// Handles that a holding of these checks occupies; an empty one occupies one, so that bases
@@ -221,7 +214,7 @@ impl Table {
             checks,
             minds,
             part,
-            base,
+            handles: base..self.next_base,
         });
     }
 
@@ -244,7 +237,7 @@ impl Table {
             checks,
             minds,
             part,
-            base: _,
+            handles: _,
         } in holdings
         {
             self.insert(assigned, checks, minds, part);
@@ -306,7 +299,7 @@ impl Table {
 /// The handles of a holding by cadence.
 pub(crate) fn by_cadence(holding: &Holding) -> BTreeMap<Cadence, Vec<Handle>> {
     let mut rings: BTreeMap<Cadence, Vec<Handle>> = BTreeMap::new();
-    for (cadence, handle) in holding.checks.cadences.iter().zip(holding.handles()) {
+    for (cadence, handle) in holding.checks.cadences.iter().zip(holding.handles.clone()) {
         rings.entry(*cadence).or_default().push(Handle(handle));
     }
     rings

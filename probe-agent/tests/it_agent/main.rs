@@ -3,7 +3,9 @@
 
 #![allow(
     clippy::unwrap_used,
-    reason = "a test that cannot set its world up has failed"
+    clippy::disallowed_methods,
+    clippy::print_stderr,
+    reason = "a test that cannot set its world up has failed; its servers end with its runtime"
 )]
 
 mod scheduler;
@@ -22,7 +24,7 @@ use crate::world::World;
 #[tokio::test(flavor = "multi_thread")]
 async fn an_enrolled_agent_probes_what_it_is_given_and_says_what_fails() {
     let world = World::enrolled().await;
-    let agent = world.run_agent().await;
+    let agent = world.run_agent();
     world.assign(&[world.check(1), world.check(2)]).await;
     world.targets.served(4).await;
     world.targets.fail(2);
@@ -47,13 +49,13 @@ async fn an_enrolled_agent_probes_what_it_is_given_and_says_what_fails() {
 async fn a_killed_agent_sends_its_unacked_evidence_again_with_the_same_numbers() {
     let world = World::enrolled().await;
     world.scheduler.hold_acks();
-    let agent = world.run_agent().await;
+    let agent = world.run_agent();
     world.assign(&[world.check(1), world.check(2)]).await;
     world.targets.served(2).await;
     world.targets.fail(1);
     let before = world.scheduler.batches(1).await;
     agent.kill().await;
-    let agent = world.run_agent().await;
+    let agent = world.run_agent();
     let after = world.scheduler.batches(2).await;
     assert_eq!(before[0], after[1], "the same batch under the same number");
     world.scheduler.release_acks();
@@ -77,14 +79,14 @@ async fn a_killed_agent_sends_its_unacked_evidence_again_with_the_same_numbers()
 #[tokio::test(flavor = "multi_thread")]
 async fn probing_goes_on_and_resumes_without_a_scheduler() {
     let world = World::enrolled().await;
-    let agent = world.run_agent().await;
+    let agent = world.run_agent();
     world.assign(&[world.check(1)]).await;
     world.targets.served(1).await;
     world.scheduler.disappear().await;
     world.targets.served_more(3).await;
     agent.kill().await;
     // Nobody answers, and still the new process knows what to do.
-    let agent = world.run_agent().await;
+    let agent = world.run_agent();
     world.targets.served_more(2).await;
     agent.stop().await;
 }
@@ -92,7 +94,7 @@ async fn probing_goes_on_and_resumes_without_a_scheduler() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_slot_that_is_taken_away_is_no_longer_probed() {
     let world = World::enrolled().await;
-    let agent = world.run_agent().await;
+    let agent = world.run_agent();
     world.assign(&[world.check(1)]).await;
     world.targets.served(1).await;
     world.scheduler.say(ToAgent::Digest(Vec::new())).await;
@@ -107,7 +109,7 @@ async fn a_slot_that_is_taken_away_is_no_longer_probed() {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_order_is_answered_with_a_vote() {
     let world = World::enrolled().await;
-    let agent = world.run_agent().await;
+    let agent = world.run_agent();
     world.targets.fail(5);
     let order = OrderId(77);
     let within = Span::from_secs(5);
@@ -133,7 +135,7 @@ async fn a_used_token_is_refused_and_nothing_is_kept() {
     world.enrol().await.unwrap();
     let again = world.enrol().await.unwrap_err();
     assert!(again.to_string().contains("used before"), "{again}");
-    let said = world.run_agent().await;
+    let said = world.run_agent();
     let hello = world
         .scheduler
         .said_where(|said| matches!(said, FromAgent::Hello(_)))

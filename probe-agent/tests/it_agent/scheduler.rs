@@ -65,7 +65,7 @@ pub(crate) struct Scheduler {
 }
 
 impl Scheduler {
-    pub(crate) async fn start(dir: &Path) -> Self {
+    pub(crate) fn start(dir: &Path) -> Self {
         let authority = Arc::new(Authority::create(dir, now()).unwrap());
         let identity = authority.issue_member(MEMBER, &[], now()).unwrap();
         let mesh = Mesh::bind("127.0.0.1:0".parse().unwrap(), &identity).unwrap();

@@ -47,7 +47,7 @@ impl World {
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
         let dir =
             std::env::temp_dir().join(format!("picket-agent-{}-{number}", std::process::id()));
-        let scheduler = Scheduler::start(&dir.join("ca")).await;
+        let scheduler = Scheduler::start(&dir.join("ca"));
         let text = format!(
             "name = \"a-1\"\nregion = \"eu\"\nmembers = [\"{}\"]\ndata_dir = \"{}\"\n\
              allow_ranges = [\"127.0.0.0/8\"]\n",
@@ -78,7 +78,7 @@ impl World {
         agent::run(self.config.clone(), stop.clone(), TaskSet::new(stop)).await
     }
 
-    pub(crate) async fn run_agent(&self) -> Running {
+    pub(crate) fn run_agent(&self) -> Running {
         let stop = Stop::new();
         let tasks = TaskSet::new(stop.clone());
         let run = tokio::spawn(agent::run(self.config.clone(), stop.clone(), tasks.clone()));

@@ -118,7 +118,7 @@ impl Agent {
         for holding in slots.iter().filter_map(|slot| self.table.remove(*slot)) {
             self.rollups
                 .close(holding.part, self.rings.horizon(), Telling::AtOnce);
-            removed.push(holding.handles());
+            removed.push(holding.handles);
         }
         if !removed.is_empty() {
             self.rings.change(removed, BTreeMap::new(), &self.table);
@@ -190,7 +190,7 @@ impl Agent {
             }
             let before = self.table.remove(slot);
             if let Some(before) = &before {
-                removed.push(before.handles());
+                removed.push(before.handles.clone());
                 self.rollups.close(before.part, from, Telling::AtOnce);
             }
             let old = before

@@ -151,11 +151,11 @@ impl Agent {
         self.rollups.due(part, index);
         self.stats.due += 1;
         if self.now.since(at) > LATE_MAX {
-            return self.stats.skip(Skip::Stall, 1);
+            return self.stats.skipped.add(Skip::Stall);
         }
         let mind = &mut holding.minds[index];
         if mind.busy == Busy::Probing {
-            return self.stats.skip(Skip::Overrun, 1);
+            return self.stats.skipped.add(Skip::Overrun);
         }
         let spec = holding.checks.spec(index);
         let class = Class::from(mind.pace);
@@ -173,7 +173,7 @@ impl Agent {
                 let flight = Flight::new(spec, place, at, purpose);
                 self.launch(flight, Attempt::Scheduled, None, effects);
             }
-            Err(no_place) => self.stats.skip(no_place.into(), 1),
+            Err(no_place) => self.stats.skipped.add(no_place.into()),
         }
     }
 
@@ -238,7 +238,7 @@ impl Agent {
         effects: &mut Vec<Effect>,
     ) {
         if is_blind(&probe, self.healthy) {
-            self.stats.skip(Skip::Blind, 1);
+            self.stats.skipped.add(Skip::Blind);
             return self.finish(flight, own, Ran::Blind, Pace::Brisk, None);
         }
         let ok = probe.is_ok();

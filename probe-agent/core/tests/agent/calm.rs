@@ -50,7 +50,7 @@ fn a_stall_is_skipped_and_counted_and_never_run_in_a_burst() {
     let burst = world.asked.len() - before;
     // A hundred a second are due: what was due in the last second runs late, the rest does not.
     assert!((50..=150).contains(&burst), "{burst}");
-    let skipped = world.agent.stats().skipped(Skip::Stall);
+    let skipped = world.agent.stats().skipped.of(Skip::Stall);
     assert!((450..=550).contains(&skipped), "{skipped}");
     let due = world.agent.stats().due - due_before;
     assert_eq!(due, skipped + burst as u64);
@@ -80,7 +80,7 @@ fn a_probe_that_still_runs_is_not_doubled() {
     world.run_for(Span::from_secs(30));
     assert!(world.agent.in_flight() <= 1);
     assert_eq!(world.scheduled().len(), 10);
-    assert!(world.agent.stats().skipped(Skip::Overrun) >= 19);
+    assert!(world.agent.stats().skipped.of(Skip::Overrun) >= 19);
 }
 
 #[test]
@@ -98,6 +98,6 @@ fn dead_checks_do_not_delay_the_living() {
     let living = |asked: &&&Asked| asked.check.0 < 9_000 && asked.due >= last;
     let ran = world.scheduled().iter().filter(living).count();
     assert!(ran >= 13_400, "{ran}");
-    assert!(world.agent.stats().skipped(Skip::Heavy) > 0);
-    assert_eq!(world.agent.stats().skipped(Skip::Stall), 0);
+    assert!(world.agent.stats().skipped.of(Skip::Heavy) > 0);
+    assert_eq!(world.agent.stats().skipped.of(Skip::Stall), 0);
 }

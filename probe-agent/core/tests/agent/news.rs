@@ -130,7 +130,7 @@ fn an_agent_whose_references_fail_says_nothing_and_counts_nothing() {
     (0..5).for_each(|id| world.fail(id));
     world.run_for(Span::from_secs(20));
     assert_eq!(world.statements(), []);
-    assert_eq!(world.agent.stats().skipped(Skip::Blind), 10);
+    assert_eq!(world.agent.stats().skipped.of(Skip::Blind), 10);
     world.input(Input::ReferenceHealth(true));
     world.run_for(Span::from_secs(20));
     assert_eq!(world.statements().len(), 5);

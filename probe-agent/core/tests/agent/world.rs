@@ -324,7 +324,7 @@ impl World {
     fn probe(&self, check: CheckId, due: Timestamp, attempt: Attempt) -> Probe {
         let hiccup = attempt != Attempt::Retry && self.hiccups.contains(&check);
         let reason = self.failing.get(&check).copied();
-        let reason = reason.or(hiccup.then_some(Reason::ConnectionReset));
+        let reason = reason.or_else(|| hiccup.then_some(Reason::ConnectionReset));
         let us = u32::try_from(self.latency.0 * 1_000).unwrap();
         Probe {
             at: self.now,
