@@ -78,7 +78,9 @@ pub enum Decision {
     Up,
     /// The owner sees it ok again, and nobody else spoke.
     UpUnheard,
-    /// The owner sees it ok again, the others still see it fail.
+    /// The owner sees it ok again, one other vantage still sees it fail.
+    Contradicted,
+    /// The owner sees it ok again, several others still see it fail.
     StillDown,
 }
 

@@ -54,7 +54,9 @@ impl Fold<'_> {
 
             // While it is only suspected, what is decided holds from its beginning.
             (D::Down | D::StillDown, S::Suspected { .. }) => self.confirm(open, began_at, seen),
-            (D::Regional, S::Suspected { .. }) => self.regional(open, began_at, seen),
+            (D::Regional | D::Contradicted, S::Suspected { .. }) => {
+                self.regional(open, began_at, seen);
+            }
             (D::Unknown, S::Suspected { .. }) => self.unconfirmed(open, began_at, seen),
             (D::FalseAlarm, S::Suspected { .. }) => {
                 self.watch(open, began_at, Verdict::FalseAlarm);
@@ -66,7 +68,7 @@ impl Fold<'_> {
 
             // Later it holds from the first probe that shows it.
             (D::Down | D::StillDown, S::Unconfirmed { .. }) => self.confirm(open, seen_down, seen),
-            (D::Regional, S::Unconfirmed { .. }) => {
+            (D::Regional | D::Contradicted, S::Unconfirmed { .. }) => {
                 self.regional(open, seen_down.min(seen_up), seen);
             }
             (D::FalseAlarm, S::Unconfirmed { .. }) => {
@@ -98,8 +100,8 @@ impl Fold<'_> {
                 let open = self.join_late(open);
                 self.stay(open, seen);
             }
-            (D::StillDown | D::Unknown, S::Down { .. })
-            | (D::StillDown | D::Unknown | D::Regional, S::Regional { .. })
+            (D::StillDown | D::Contradicted | D::Unknown, S::Down { .. })
+            | (D::StillDown | D::Contradicted | D::Unknown | D::Regional, S::Regional { .. })
             | (D::Unknown, S::Unconfirmed { .. }) => self.stay(open, seen),
 
             // A vote that agrees has made a watched check suspected before this.

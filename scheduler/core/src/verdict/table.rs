@@ -31,6 +31,7 @@ impl Row {
 const NONE: &[Count] = &[Count::None];
 const SOME: &[Count] = &[Count::One, Count::Several];
 const AT_MOST_ONE: &[Count] = &[Count::None, Count::One];
+const ONE: &[Count] = &[Count::One];
 const SEVERAL: &[Count] = &[Count::Several];
 const YES: Option<bool> = Some(true);
 const NO: Option<bool> = Some(false);
@@ -64,7 +65,8 @@ pub const ROWS: &[Row] = {
         row(Recovered, NONE, SOME, NO, ANY, D::Wait, "a vantage agrees, more are awaited"),
         row(Recovered, SOME, SOME, ANY, ANY, D::Regional, "vantages disagree"),
         row(Recovered, NONE, SOME, YES, ANY, D::Up, "a second vantage sees it up"),
-        row(Recovered, SOME, NONE, YES, ANY, D::StillDown, "the others still see it fail"),
+        row(Recovered, SEVERAL, NONE, YES, ANY, D::StillDown, "the others still see it fail"),
+        row(Recovered, ONE, NONE, YES, ANY, D::Contradicted, "one vantage still sees it fail"),
         row(Recovered, NONE, NONE, YES, ANY, D::UpUnheard, "nobody else spoke, the owner's word ends it"),
     ]
 };
@@ -149,7 +151,10 @@ mod tests {
                 Decision::UpUnheard => {
                     assert!(owner == Owner::Recovered && down == Count::None && up == Count::None);
                 }
-                Decision::StillDown => assert!(owner == Owner::Recovered && down > Count::None),
+                Decision::Contradicted => assert_eq!((owner, down), (Owner::Recovered, Count::One)),
+                Decision::StillDown => {
+                    assert_eq!((owner, down), (Owner::Recovered, Count::Several));
+                }
                 Decision::Wait => assert!(!ended, "{label}: {inputs:?}"),
             }
             assert!(
