@@ -101,7 +101,7 @@ pub async fn run(args: FarmArgs) -> anyhow::Result<()> {
     stop.listen_for_signals().context("listen for signals")?;
     let tasks = TaskSet::new(stop.clone());
     if args.exit_with_parent {
-        end_with_parent(stop.clone()).context("watch standard input")?;
+        stop.listen_for_parent().context("watch standard input")?;
     }
     let (ready, bulk) = start(&args, &stop, &tasks)?;
     say(&serde_json::to_string(&ready)?);
@@ -281,20 +281,6 @@ impl Conductor {
         }
         self.plan.write(&self.dir)
     }
-}
-
-/// Asks to stop when standard input ends, which it does when the process at its other end does.
-/// A thread of its own, because nothing can wake it; the process ends without it.
-fn end_with_parent(stop: Stop) -> std::io::Result<()> {
-    let watching = move || {
-        // However reading ends, nobody is left who could hold the other end.
-        drop(std::io::copy(&mut std::io::stdin(), &mut std::io::sink()));
-        stop.request();
-    };
-    std::thread::Builder::new()
-        .name("parent".to_owned())
-        .spawn(watching)
-        .map(drop)
 }
 
 #[cfg(test)]

@@ -238,6 +238,7 @@ impl Mesh {
                 &shown(&postgres),
                 "--url-file",
                 &shown(&url),
+                "--exit-with-parent",
             ],
         )?;
         self.wait_for("Postgres", async || Ok(url.exists())).await?;
@@ -249,7 +250,7 @@ impl Mesh {
             self.start(
                 &member.to_string(),
                 "picket-scheduler",
-                &["run", "--config", &shown(&config)],
+                &["run", "--config", &shown(&config), "--exit-with-parent"],
             )?;
         }
         let client = Client::new(&self.layout.server(), Some(&self.layout.token_file()))?;
@@ -286,7 +287,7 @@ impl Mesh {
             self.start(
                 &format!("agent-{}", region.name),
                 "picket-agent",
-                &["run", "--config", &config],
+                &["run", "--config", &config, "--exit-with-parent"],
             )?;
         }
         self.wait_for("leases for all agents", async || {

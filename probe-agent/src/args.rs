@@ -29,5 +29,8 @@ pub(crate) enum Command {
         /// Settings file.
         #[arg(long)]
         config: PathBuf,
+        /// Stop when standard input ends, as it does when the parent goes away.
+        #[arg(long)]
+        exit_with_parent: bool,
     },
 }

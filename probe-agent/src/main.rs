@@ -29,13 +29,18 @@ async fn main() -> anyhow::Result<()> {
             enrol::enrol(&config, &enrol::read_token(&token_file)?).await?;
             Ok(())
         }
-        Command::Run { config } => run(Config::load(&config)?).await,
+        Command::Run { config, exit_with_parent } => {
+            let stop = Stop::new();
+            if exit_with_parent {
+                stop.listen_for_parent().context("watch standard input")?;
+            }
+            run(Config::load(&config)?, stop).await
+        }
     }
 }
 
-async fn run(config: Config) -> anyhow::Result<()> {
+async fn run(config: Config, stop: Stop) -> anyhow::Result<()> {
     let telemetry = telemetry::init("picket-agent", &config.telemetry)?;
-    let stop = Stop::new();
     stop.listen_for_signals().context("listen for signals")?;
     let tasks = TaskSet::new(stop.clone());
     agent::serve_metrics(&config, &telemetry, &stop, &tasks);

@@ -28,6 +28,9 @@ enum Action {
         /// Settings file.
         #[arg(long, value_name = "FILE")]
         config: PathBuf,
+        /// Stop when standard input ends, as it does when the parent goes away.
+        #[arg(long)]
+        exit_with_parent: bool,
     },
     /// Make up the first administrator's token: prints it once and writes its hash where the
     /// settings expect it.
@@ -44,6 +47,9 @@ enum Action {
         /// File that gets its connection string once it answers.
         #[arg(long, value_name = "FILE")]
         url_file: PathBuf,
+        /// Stop when standard input ends, as it does when the parent goes away.
+        #[arg(long)]
+        exit_with_parent: bool,
     },
     /// The mesh's certificate authority.
     #[command(subcommand)]
@@ -78,13 +84,13 @@ enum Ca {
 impl Cli {
     pub(crate) fn run(self) -> anyhow::Result<()> {
         match self.action {
-            Action::Run { config } => run(&config),
+            Action::Run { config, exit_with_parent } => run(&config, exit_with_parent),
             Action::Init { config } => {
                 let config = Config::load(&config)?;
                 let cluster = config.cluster.context("`[cluster]` is missing: only the member that forms the cluster is initialised")?;
                 print(&setup::create_admin_token(&cluster.admin_token_hash)?)
             }
-            Action::Postgres { dir, url_file } => postgres(&dir, &url_file),
+            Action::Postgres { dir, url_file, exit_with_parent } => postgres(&dir, &url_file, exit_with_parent),
             Action::Ca(Ca::Init { dir }) => print(&setup::create_authority(&dir)?),
             Action::Ca(Ca::IssueMember { ca, member, names, out }) => {
                 Ok(setup::issue_member(&ca, member, &names, &out)?)
@@ -93,13 +99,12 @@ impl Cli {
     }
 }
 
-fn run(path: &Path) -> anyhow::Result<()> {
+fn run(path: &Path, exit_with_parent: bool) -> anyhow::Result<()> {
     let config = Config::load(path)?;
     let runtime = tokio::runtime::Runtime::new().context("start the runtime")?;
     runtime.block_on(async move {
         let telemetry = telemetry::init("picket-scheduler", &config.telemetry)?;
-        let stop = Stop::new();
-        stop.listen_for_signals().context("listen for signals")?;
+        let stop = stop_of_the_process(exit_with_parent)?;
         tracing::info!(member = %config.member, build = build_info::VERSION, "starting");
         let node = Node::start(config, Some(telemetry.metrics()), stop).await?;
         node.finish().await?;
@@ -108,11 +113,19 @@ fn run(path: &Path) -> anyhow::Result<()> {
     })
 }
 
-fn postgres(dir: &Path, url_file: &Path) -> anyhow::Result<()> {
+fn stop_of_the_process(exit_with_parent: bool) -> anyhow::Result<Stop> {
+    let stop = Stop::new();
+    stop.listen_for_signals().context("listen for signals")?;
+    if exit_with_parent {
+        stop.listen_for_parent().context("watch standard input")?;
+    }
+    Ok(stop)
+}
+
+fn postgres(dir: &Path, url_file: &Path, exit_with_parent: bool) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Runtime::new().context("start the runtime")?;
     runtime.block_on(async move {
-        let stop = Stop::new();
-        stop.listen_for_signals().context("listen for signals")?;
+        let stop = stop_of_the_process(exit_with_parent)?;
         let postgres = PrivatePostgres::start(dir, Fsync::On).await?;
         std::fs::write(url_file, postgres.url()).with_context(|| url_file.display().to_string())?;
         stop.requested().await;

@@ -76,6 +76,22 @@ impl Stop {
         });
         Ok(())
     }
+
+    /// Turns the end of standard input into a request: whoever started this process and holds the
+    /// other end is gone, however it went.
+    ///
+    /// # Errors
+    /// When the thread that reads cannot be started.
+    pub fn listen_for_parent(&self) -> io::Result<()> {
+        let stop = self.clone();
+        let watching = move || {
+            // However reading ends, nobody is left who could hold the other end.
+            drop(io::copy(&mut io::stdin(), &mut io::sink()));
+            stop.request();
+        };
+        let thread = std::thread::Builder::new().name("parent".to_owned());
+        thread.spawn(watching).map(drop)
+    }
 }
 
 async fn either(interrupt: &mut Signal, terminate: &mut Signal) -> &'static str {
