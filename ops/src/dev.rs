@@ -201,7 +201,9 @@ impl Mesh {
 
     fn supervise(&mut self) -> anyhow::Result<()> {
         let restart_after = self.restart_after;
-        self.processes.iter_mut().try_for_each(|process| process.supervise(restart_after))
+        self.processes
+            .iter_mut()
+            .try_for_each(|process| process.supervise(restart_after))
     }
 
     fn start(&mut self, name: &str, program: &str, args: &[&str]) -> anyhow::Result<()> {

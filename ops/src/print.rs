@@ -122,6 +122,19 @@ pub(crate) fn data(text: &str) {
     println!("{text}");
 }
 
+/// Lines of a label and a value, the values below each other.
+pub(crate) fn labelled(lines: &[(&str, String)]) -> String {
+    let width = lines
+        .iter()
+        .map(|(label, _)| label.len())
+        .max()
+        .unwrap_or(0);
+    lines
+        .iter()
+        .map(|(label, value)| format!("{label:<width$}  {value}\n"))
+        .collect()
+}
+
 /// An instant that may be missing.
 pub(crate) fn instant(at: Option<Instant>) -> String {
     at.map_or_else(|| "–".to_owned(), |at| at.to_string())

@@ -1,17 +1,16 @@
 //! `picket sla`: a figure that can be defended, with what was left out and why.
 
-use std::fmt::Write as _;
 use std::time::Duration;
 
 use clap::Args;
 use picket_wire::api::instant::Instant;
-use picket_wire::api::sla::Sla as Body;
+use picket_wire::api::sla::{Coverage, Sla as Body};
 use picket_wire::id::{EndpointId, SiteId};
 use picket_wire::time::{Span, Timestamp};
 
 use crate::cmd::{Context, Query};
 use crate::exit::Exit;
-use crate::print::percent;
+use crate::print::{labelled, percent};
 
 #[derive(Debug, Args)]
 pub(crate) struct Sla {
@@ -69,73 +68,78 @@ impl Sla {
 }
 
 fn explain(sla: &Body) -> String {
-    let mut text = String::new();
-    let mut line = |label: &str, value: String| {
-        writeln!(text, "{label:<12} {value}").expect("a string takes every write");
-    };
-    line("subject", sla.subject.clone());
-    line(
-        "range",
-        format!("{} to {}, {}", sla.from, sla.until, Span(sla.window_ms)),
+    let mut lines = figures(sla);
+    lines.extend(stretches(sla));
+    labelled(&lines).trim_end().to_owned()
+}
+
+fn figures(sla: &Body) -> Vec<(&'static str, String)> {
+    let uptime = sla
+        .uptime_ppm
+        .map_or_else(|| "nothing counts in this range".to_owned(), percent);
+    let (unknown, maintenance, paused) = (
+        Span(sla.unknown_ms),
+        Span(sla.maintenance_ms),
+        Span(sla.paused_ms),
     );
-    line(
-        "uptime",
-        sla.uptime_ppm
-            .map_or_else(|| "nothing counts in this range".to_owned(), percent),
-    );
-    line("up", Span(sla.up_ms).to_string());
-    line(
-        "down",
-        format!("{} in {} stretches", Span(sla.down_ms), sla.down.len()),
-    );
-    line("degraded", Span(sla.degraded_ms).to_string());
-    line(
-        "left out",
-        format!(
-            "{} unknown, {} maintenance, {} paused",
-            Span(sla.unknown_ms),
-            Span(sla.maintenance_ms),
-            Span(sla.paused_ms)
+    let Coverage {
+        due,
+        ran,
+        covered_ppm,
+        ..
+    } = sla.coverage;
+    let covered = percent(covered_ppm);
+    let mut lines = vec![
+        ("subject", sla.subject.clone()),
+        (
+            "range",
+            format!("{} to {}, {}", sla.from, sla.until, Span(sla.window_ms)),
         ),
-    );
-    let coverage = &sla.coverage;
-    line(
-        "coverage",
-        format!(
-            "{} of the range; {} of {} due probes ran",
-            percent(coverage.covered_ppm),
-            coverage.ran,
-            coverage.due
+        ("uptime", uptime),
+        ("up", Span(sla.up_ms).to_string()),
+        (
+            "down",
+            format!("{} in {} stretches", Span(sla.down_ms), sla.down.len()),
         ),
-    );
+        ("degraded", Span(sla.degraded_ms).to_string()),
+        (
+            "left out",
+            format!("{unknown} unknown, {maintenance} maintenance, {paused} paused"),
+        ),
+        (
+            "coverage",
+            format!("{covered} of the range; {ran} of {due} due probes ran"),
+        ),
+        ("rule", format!("version {}", sla.rule)),
+    ];
     if let Some(latency) = &sla.latency {
         let ms = |us: u64| format!("{}.{:03} ms", us / 1_000, us % 1_000);
-        line(
+        let (p50, p95, p99) = (ms(latency.p50_us), ms(latency.p95_us), ms(latency.p99_us));
+        lines.push((
             "latency",
             format!(
-                "p50 {}, p95 {}, p99 {} over {} probes",
-                ms(latency.p50_us),
-                ms(latency.p95_us),
-                ms(latency.p99_us),
+                "p50 {p50}, p95 {p95}, p99 {p99} over {} probes",
                 latency.count
             ),
-        );
+        ));
     }
-    line("rule", format!("version {}", sla.rule));
-    for stretch in &sla.down {
-        line("", format!("down {} to {}", stretch.from, stretch.until));
-    }
-    for excluded in &sla.excluded {
+    lines
+}
+
+/// Every stretch that was down or was left out, one a line.
+fn stretches(sla: &Body) -> impl Iterator<Item = (&'static str, String)> {
+    let down = sla
+        .down
+        .iter()
+        .map(|down| format!("down {} to {}", down.from, down.until));
+    let left_out = sla.excluded.iter().map(|excluded| {
         let why = serde_json::to_value(excluded.why).ok();
         let why = why
             .as_ref()
             .and_then(|why| why.as_str())
             .unwrap_or_default()
             .replace('_', " ");
-        line(
-            "",
-            format!("left out {} to {}: {why}", excluded.from, excluded.until),
-        );
-    }
-    text
+        format!("left out {} to {}: {why}", excluded.from, excluded.until)
+    });
+    down.chain(left_out).map(|line| ("", line))
 }

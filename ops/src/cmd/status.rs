@@ -1,13 +1,13 @@
 //! `picket status`: the mesh on one screen.
 
-use std::fmt::Write as _;
+use std::collections::BTreeMap;
 
-use comfy_table::Cell;
-use picket_wire::api::status::MeshStatus;
+use comfy_table::{Cell, Table};
+use picket_wire::api::status::{Member, MeshStatus};
 
 use crate::cmd::Context;
 use crate::exit::Exit;
-use crate::print::{Printer, maybe};
+use crate::print::{Printer, labelled, maybe};
 
 pub(crate) async fn run(context: &Context) -> anyhow::Result<Exit> {
     let status: MeshStatus = context.client.get("/api/v1/status").await?;
@@ -17,104 +17,85 @@ pub(crate) async fn run(context: &Context) -> anyhow::Result<Exit> {
     Ok(Exit::Ok)
 }
 
-/// The whole screen as text; `picket dev` shows the same.
-pub(crate) fn screen(printer: Printer, status: &MeshStatus) -> String {
-    let mut text = String::new();
-    line(
-        &mut text,
-        "cluster",
-        format!("{}, {}", status.cluster, status.now),
-    );
-    line(
-        &mut text,
-        "leader",
-        format!(
-            "{} (term {}, applied {})",
-            maybe(status.leader),
-            status.term,
-            status.applied
-        ),
-    );
-    let members: Vec<String> = status
-        .members
-        .iter()
-        .map(|member| {
+/// The whole screen as text.
+fn screen(printer: Printer, status: &MeshStatus) -> String {
+    let mut lines = who_leads(status);
+    lines.extend(what_waits(status));
+    format!("{}\n{}", labelled(&lines), regions(printer, status))
+}
+
+fn who_leads(status: &MeshStatus) -> Vec<(&'static str, String)> {
+    let member = |member: &Member| {
+        let role = if member.voter { "" } else { " (learner)" };
+        format!("{} {}{role}", member.id, member.address)
+    };
+    let members: Vec<String> = status.members.iter().map(member).collect();
+    let leader = maybe(status.leader);
+    let postgres = if status.postgres {
+        "answers"
+    } else {
+        "away; watching, deciding and paging go on"
+    };
+    vec![
+        ("cluster", format!("{}, {}", status.cluster, status.now)),
+        (
+            "leader",
             format!(
-                "{} {}{}",
-                member.id,
-                member.address,
-                if member.voter { "" } else { " (learner)" }
-            )
-        })
-        .collect();
-    line(&mut text, "members", members.join(", "));
-    line(
-        &mut text,
-        "postgres",
-        if status.postgres {
-            "answers".to_owned()
-        } else {
-            "away; watching, deciding and paging go on".to_owned()
-        },
-    );
-    let lag: Vec<String> = status
-        .lag
-        .iter()
-        .map(|(consumer, facts)| format!("{consumer} {facts}"))
-        .collect();
-    line(&mut text, "facts waiting", lag.join(", "));
-    line(
-        &mut text,
-        "checks",
-        format!(
-            "{}, {} of them without an owner",
-            status.checks, status.unowned_checks
+                "{leader} (term {}, applied {})",
+                status.term, status.applied
+            ),
         ),
-    );
-    line(
-        &mut text,
-        "open",
-        format!(
-            "{} incidents, {} confirmations",
-            status.open_incidents, status.open_orders
-        ),
-    );
-    if let Some(endpoints) = &status.endpoints {
-        let states: Vec<String> = endpoints
+        ("members", members.join(", ")),
+        ("postgres", postgres.to_owned()),
+    ]
+}
+
+fn what_waits(status: &MeshStatus) -> Vec<(&'static str, String)> {
+    let listed = |counts: &BTreeMap<String, u64>| {
+        let each: Vec<String> = counts
             .iter()
-            .map(|(state, count)| format!("{state} {count}"))
+            .map(|(name, n)| format!("{name} {n}"))
             .collect();
-        line(&mut text, "endpoints", states.join(", "));
+        each.join(", ")
+    };
+    let (checks, unowned) = (status.checks, status.unowned_checks);
+    let (incidents, orders) = (status.open_incidents, status.open_orders);
+    let mut lines = vec![
+        ("facts waiting", listed(&status.lag)),
+        (
+            "checks",
+            format!("{checks}, {unowned} of them without an owner"),
+        ),
+        (
+            "open",
+            format!("{incidents} incidents, {orders} confirmations"),
+        ),
+    ];
+    if let Some(endpoints) = &status.endpoints {
+        lines.push(("endpoints", listed(endpoints)));
     }
     if let Some(lateness) = &status.lateness {
         let (p50, p99, max) = (lateness.p50_ms, lateness.p99_ms, lateness.max_ms);
-        line(
-            &mut text,
-            "lateness",
-            format!("p50 {p50} ms, p99 {p99} ms, max {max} ms, latest per check and window"),
-        );
+        let value =
+            format!("p50 {p50} ms, p99 {p99} ms, max {max} ms, latest per check and window");
+        lines.push(("lateness", value));
     }
+    lines
+}
+
+fn regions(printer: Printer, status: &MeshStatus) -> Table {
     let rows = status.regions.iter().map(|region| {
+        let frozen = if region.frozen {
+            "frozen: too many leases lost at once"
+        } else {
+            ""
+        };
         vec![
             Cell::new(&region.name),
             Cell::new(format!("{} of {}", region.leased, region.agents)),
             Cell::new(region.checks),
-            Cell::new(if region.frozen {
-                "frozen: too many leases lost at once"
-            } else {
-                ""
-            }),
+            Cell::new(frozen),
         ]
     });
-    text.push('\n');
-    text.push_str(
-        &printer
-            .table(&["region", "agents leased", "checks", ""], rows)
-            .to_string(),
-    );
-    text
-}
-
-fn line(text: &mut String, label: &str, value: String) {
-    writeln!(text, "{label:<14} {value}").expect("a string takes every write");
+    printer.table(&["region", "agents leased", "checks", ""], rows)
 }

@@ -24,7 +24,11 @@ const UP_AFTER: Duration = Duration::from_secs(2);
 pub(super) fn sibling(name: &str) -> anyhow::Result<PathBuf> {
     let this = std::env::current_exe().context("cannot tell where this program is")?;
     let path = this.with_file_name(name);
-    anyhow::ensure!(path.is_file(), "{} is missing; build all programs with `cargo build --bins`", path.display());
+    anyhow::ensure!(
+        path.is_file(),
+        "{} is missing; build all programs with `cargo build --bins`",
+        path.display()
+    );
     Ok(path)
 }
 
@@ -54,10 +58,21 @@ enum State {
 
 impl Process {
     /// Starts `program`; its output goes to `log`.
-    pub(super) fn start(name: &str, program: PathBuf, args: &[&str], log: PathBuf) -> anyhow::Result<Self> {
+    pub(super) fn start(
+        name: &str,
+        program: PathBuf,
+        args: &[&str],
+        log: PathBuf,
+    ) -> anyhow::Result<Self> {
         let args: Vec<String> = args.iter().map(|&arg| arg.to_owned()).collect();
         let state = spawn(&program, &args, &log)?;
-        Ok(Self { name: name.to_owned(), program, args, log, state })
+        Ok(Self {
+            name: name.to_owned(),
+            program,
+            args,
+            log,
+            state,
+        })
     }
 
     /// Its process id, while it runs.
@@ -73,16 +88,28 @@ impl Process {
     pub(super) fn supervise(&mut self, restart_after: Duration) -> anyhow::Result<()> {
         match &mut self.state {
             State::Running { child, since, .. } => {
-                let Some(status) = child.try_wait()? else { return Ok(()) };
+                let Some(status) = child.try_wait()? else {
+                    return Ok(());
+                };
                 if since.elapsed() < UP_AFTER {
                     anyhow::bail!("{} ended with {status}:\n{}", self.name, tail(&self.log));
                 }
-                note(&format!("{} ended with {status}; it starts again in {} s", self.name, restart_after.as_secs()));
-                self.state = State::Waiting { until: Instant::now() + restart_after };
+                note(&format!(
+                    "{} ended with {status}; it starts again in {} s",
+                    self.name,
+                    restart_after.as_secs()
+                ));
+                self.state = State::Waiting {
+                    until: Instant::now() + restart_after,
+                };
             }
             State::Waiting { until } if Instant::now() >= *until => {
                 self.state = spawn(&self.program, &self.args, &self.log)?;
-                note(&format!("{} started again, pid {}", self.name, self.pid().unwrap_or_default()));
+                note(&format!(
+                    "{} started again, pid {}",
+                    self.name,
+                    self.pid().unwrap_or_default()
+                ));
             }
             State::Waiting { .. } => {}
         }
@@ -92,17 +119,30 @@ impl Process {
     /// Asks it to end and waits; kills it when it takes too long.
     pub(super) async fn stop(&mut self) {
         let Some(pid) = self.pid() else { return };
-        let State::Running { child, .. } = &mut self.state else { return };
+        let State::Running { child, .. } = &mut self.state else {
+            return;
+        };
         signal(pid, "TERM").await;
-        if tokio::time::timeout(STOP_WITHIN, child.wait()).await.is_err() {
-            note(&format!("{} did not end in {} s; killing it", self.name, STOP_WITHIN.as_secs()));
+        if tokio::time::timeout(STOP_WITHIN, child.wait())
+            .await
+            .is_err()
+        {
+            note(&format!(
+                "{} did not end in {} s; killing it",
+                self.name,
+                STOP_WITHIN.as_secs()
+            ));
             drop(child.kill().await);
         }
     }
 }
 
 fn spawn(program: &Path, args: &[String], log: &Path) -> anyhow::Result<State> {
-    let file = File::options().create(true).append(true).open(log).with_context(|| log.display().to_string())?;
+    let file = File::options()
+        .create(true)
+        .append(true)
+        .open(log)
+        .with_context(|| log.display().to_string())?;
     let mut child = Command::new(program)
         .args(args)
         .stdin(Stdio::piped())
@@ -113,12 +153,20 @@ fn spawn(program: &Path, args: &[String], log: &Path) -> anyhow::Result<State> {
         .spawn()
         .with_context(|| format!("cannot start {}", program.display()))?;
     let stdin = child.stdin.take();
-    Ok(State::Running { child, since: Instant::now(), _stdin: stdin })
+    Ok(State::Running {
+        child,
+        since: Instant::now(),
+        _stdin: stdin,
+    })
 }
 
 /// Sends a signal through `kill`: this package calls no foreign functions.
 async fn signal(pid: u32, name: &str) {
-    let sent = Command::new("kill").args([&format!("-{name}"), &pid.to_string()]).stderr(Stdio::null()).status().await;
+    let sent = Command::new("kill")
+        .args([&format!("-{name}"), &pid.to_string()])
+        .stderr(Stdio::null())
+        .status()
+        .await;
     if let Err(error) = sent {
         note(&format!("cannot run `kill`: {error}"));
     }

@@ -1,3 +1,5 @@
+//! The catalogue: imports, edits, the feed of changes.
+
 use std::collections::BTreeSet;
 
 use picket_storage::pg::catalogue::{Catalogue, Edit, ImportError, Imported};

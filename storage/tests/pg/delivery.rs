@@ -1,3 +1,5 @@
+//! The log of deliveries.
+
 use picket_storage::pg::delivery::{Attempt, DeliveryLog};
 use picket_storage::pg::read::Page;
 use picket_storage::pg::read::deliveries::DeliveryFilter;

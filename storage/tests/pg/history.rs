@@ -1,3 +1,5 @@
+//! Facts become history, once.
+
 use std::collections::BTreeMap;
 
 use picket_storage::pg::projector::{ApplyError, Projector};

@@ -1,3 +1,5 @@
+//! Migrations, also by three at once.
+
 use crate::support::Server;
 
 #[tokio::test]

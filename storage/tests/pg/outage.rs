@@ -1,3 +1,5 @@
+//! Postgres goes away and comes back.
+
 use std::os::unix::fs::PermissionsExt;
 
 use picket_storage::pg::private::{Fsync, PrivateError, PrivatePostgres};

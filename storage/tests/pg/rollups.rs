@@ -1,3 +1,5 @@
+//! Rollups: watermarks, gaps, coverage.
+
 use picket_storage::pg::read::endpoints::EndpointRow;
 use picket_storage::pg::rollup::{LaneAck, RollupStore};
 use picket_wire::id::{AgentId, EndpointId, Epoch, Incarnation, Seq, ShardSlot, Slot};
