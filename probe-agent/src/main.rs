@@ -29,7 +29,10 @@ async fn main() -> anyhow::Result<()> {
             enrol::enrol(&config, &enrol::read_token(&token_file)?).await?;
             Ok(())
         }
-        Command::Run { config, exit_with_parent } => {
+        Command::Run {
+            config,
+            exit_with_parent,
+        } => {
             let stop = Stop::new();
             if exit_with_parent {
                 stop.listen_for_parent().context("watch standard input")?;

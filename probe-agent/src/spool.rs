@@ -9,6 +9,7 @@ use std::collections::VecDeque;
 use std::path::Path;
 use std::time::Duration;
 
+use picket_agent_core::belief::Seen;
 use picket_agent_core::{Batch, Input, Lane, LaneMarks, Resume, Said};
 use picket_rt::chain;
 use picket_rt::task::{Policy, TaskSet};
@@ -412,15 +413,10 @@ fn head(seq: Seq) -> Head {
 
 /// What an owner's evidence says.
 fn statement(evidence: &Evidence) -> Option<Said> {
+    let seen = Seen::of(evidence.retry.as_ref().unwrap_or(&evidence.probe));
+    let check = evidence.check.check;
     match evidence.role {
-        Role::Owner { slot, .. } => {
-            let ok = evidence.is_ok();
-            Some(Said {
-                slot,
-                check: evidence.check.check,
-                ok,
-            })
-        }
+        Role::Owner { slot, .. } => Some(Said { slot, check, seen }),
         Role::Voter { .. } => None,
     }
 }

@@ -6,6 +6,9 @@
 //!
 //! Not here: the schedulers' own verdicts (`picket-scheduler-core::verdict`).
 
+use picket_wire::outcome::Probe;
+use picket_wire::reason::{Reason, ReasonClass};
+
 /// What a check is, as one side sees it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Seen {
@@ -13,13 +16,36 @@ pub enum Seen {
     Up,
     /// Failing.
     Failing,
+    /// Nobody knows: this agent may not look.
+    Blocked,
 }
 
 impl Seen {
-    /// How an outcome reads as a belief.
+    /// What a probe found.
     #[must_use]
-    pub const fn of(ok: bool) -> Self {
-        if ok { Self::Up } else { Self::Failing }
+    pub fn of(probe: &Probe) -> Self {
+        match probe.reason.map(Reason::class) {
+            None => Self::Up,
+            Some(ReasonClass::Blocked) => Self::Blocked,
+            Some(
+                ReasonClass::Dns
+                | ReasonClass::Connect
+                | ReasonClass::Tls
+                | ReasonClass::Http
+                | ReasonClass::Body,
+            ) => Self::Failing,
+        }
+    }
+
+    /// What the schedulers believe when they say that a check fails, or that it does not. They do
+    /// not say whether it fails or may not be looked at; what was believed before tells.
+    #[must_use]
+    pub const fn heard(self, failing: bool) -> Self {
+        match (failing, self) {
+            (false, _) => Self::Up,
+            (true, Self::Up) => Self::Failing,
+            (true, Self::Failing | Self::Blocked) => self,
+        }
     }
 }
 
@@ -61,17 +87,17 @@ impl Mind {
     };
 }
 
-/// What came of one try.
+/// What came of the tries so far.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Tried {
-    /// The first try was ok.
-    FirstOk,
-    /// The first try was not.
-    FirstFailed,
-    /// The second try was ok: a hiccup.
-    RetryOk,
-    /// The second try failed too.
-    RetryFailed,
+    /// One was ok.
+    Ok,
+    /// The first failed.
+    FailedOnce,
+    /// Both failed.
+    FailedTwice,
+    /// This agent may not look.
+    Blocked,
 }
 
 /// What to do about it.
@@ -80,7 +106,7 @@ pub enum Conclusion {
     /// Try once more, at once.
     Retry,
     /// As believed; say nothing.
-    Silent(Seen),
+    Silent,
     /// Not as believed; say so.
     Speak(Seen),
 }
@@ -89,13 +115,14 @@ pub enum Conclusion {
 #[must_use]
 pub const fn conclude(told: Seen, tried: Tried) -> Conclusion {
     use Conclusion::{Retry, Silent, Speak};
-    use Seen::{Failing, Up};
     match (told, tried) {
-        (Up, Tried::FirstOk | Tried::RetryOk) => Silent(Up),
-        (Up, Tried::FirstFailed) => Retry,
-        (Up, Tried::RetryFailed) => Speak(Failing),
-        (Failing, Tried::FirstFailed | Tried::RetryFailed) => Silent(Failing),
-        (Failing, Tried::FirstOk | Tried::RetryOk) => Speak(Up),
+        (Seen::Up, Tried::Ok)
+        | (Seen::Failing, Tried::FailedOnce | Tried::FailedTwice)
+        | (Seen::Blocked, Tried::Blocked) => Silent,
+        (Seen::Up | Seen::Blocked, Tried::FailedOnce) => Retry,
+        (Seen::Up | Seen::Blocked, Tried::FailedTwice) => Speak(Seen::Failing),
+        (Seen::Failing | Seen::Blocked, Tried::Ok) => Speak(Seen::Up),
+        (Seen::Up | Seen::Failing, Tried::Blocked) => Speak(Seen::Blocked),
     }
 }
 
@@ -105,25 +132,16 @@ mod tests {
     use proptest::prelude::*;
 
     /// Runs tries through the table as the agent does; returns what was said.
-    fn say(outcomes: &[bool]) -> Vec<Seen> {
+    fn say(outcomes: &[Tried]) -> Vec<Seen> {
         let (mut told, mut said, mut outcomes) = (Seen::Up, Vec::new(), outcomes.iter());
-        while let Some(&ok) = outcomes.next() {
-            let first = if ok {
-                Tried::FirstOk
-            } else {
-                Tried::FirstFailed
-            };
+        while let Some(&first) = outcomes.next() {
             let mut conclusion = conclude(told, first);
             if conclusion == Conclusion::Retry {
-                let retry = outcomes.next().copied().unwrap_or(true);
-                conclusion = conclude(
-                    told,
-                    if retry {
-                        Tried::RetryOk
-                    } else {
-                        Tried::RetryFailed
-                    },
-                );
+                let second = match outcomes.next() {
+                    Some(Tried::FailedOnce) => Tried::FailedTwice,
+                    other => other.copied().unwrap_or(Tried::Ok),
+                };
+                conclusion = conclude(told, second);
             }
             if let Conclusion::Speak(seen) = conclusion {
                 said.push(seen);
@@ -133,23 +151,41 @@ mod tests {
         said
     }
 
+    const UP: Tried = Tried::Ok;
+    const DOWN: Tried = Tried::FailedOnce;
+
     #[test]
     fn a_hiccup_is_not_news() {
-        assert_eq!(say(&[true, false, true, true]), []);
+        assert_eq!(say(&[UP, DOWN, UP, UP]), []);
     }
 
     #[test]
     fn a_failure_and_a_recovery_are_one_statement_each() {
-        let outcomes = [true, false, false, false, false, true, true];
+        let outcomes = [UP, DOWN, DOWN, DOWN, DOWN, UP, UP];
         assert_eq!(say(&outcomes), [Seen::Failing, Seen::Up]);
+    }
+
+    #[test]
+    fn what_may_not_be_looked_at_is_said_once() {
+        let outcomes = [UP, Tried::Blocked, Tried::Blocked, DOWN, DOWN, DOWN];
+        assert_eq!(say(&outcomes), [Seen::Blocked, Seen::Failing]);
+    }
+
+    #[test]
+    fn what_is_heard_does_not_turn_one_trouble_into_another() {
+        assert_eq!(Seen::Blocked.heard(true), Seen::Blocked);
+        assert_eq!(Seen::Up.heard(true), Seen::Failing);
+        assert_eq!(Seen::Failing.heard(false), Seen::Up);
     }
 
     proptest! {
         #[test]
-        fn statements_alternate(outcomes in proptest::collection::vec(any::<bool>(), 0..60)) {
+        fn nothing_is_said_twice(
+            outcomes in proptest::collection::vec(prop_oneof![Just(UP), Just(DOWN), Just(Tried::Blocked)], 0..60),
+        ) {
             let said = say(&outcomes);
-            let expected = [Seen::Failing, Seen::Up].into_iter().cycle();
-            prop_assert!(said.iter().copied().eq(expected.take(said.len())));
+            prop_assert!(said.first() != Some(&Seen::Up));
+            prop_assert!(said.windows(2).all(|pair| pair[0] != pair[1]));
         }
     }
 }

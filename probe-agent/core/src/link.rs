@@ -36,6 +36,8 @@ enum Link {
 pub struct Links {
     links: BTreeMap<MemberId, Link>,
     leader: Option<MemberId>,
+    /// The latest term in which anybody led.
+    term: u64,
     jitter: SplitMix64,
 }
 
@@ -51,6 +53,7 @@ impl Links {
         Self {
             links,
             leader: None,
+            term: 0,
             jitter: SplitMix64(seed),
         }
     }
@@ -120,9 +123,14 @@ impl Links {
         }
     }
 
-    /// The member leads.
-    pub const fn leads(&mut self, member: MemberId) {
-        self.leader = Some(member);
+    /// The member says that it leads in `term`; says whether it is believed.
+    pub const fn leads(&mut self, member: MemberId, term: u64) -> bool {
+        let believed = term >= self.term;
+        if believed {
+            self.term = term;
+            self.leader = Some(member);
+        }
+        believed
     }
 
     /// The member does not lead; says whether we thought so.
@@ -240,13 +248,23 @@ mod tests {
     fn the_last_welcome_names_the_leader_until_its_connection_ends() {
         let mut links = Links::new(&[ONE, TWO], 7, NOW);
         assert!(links.connected_to(ONE) && links.connected_to(TWO));
-        links.leads(ONE);
-        links.leads(TWO);
+        assert!(links.leads(ONE, 1) && links.leads(TWO, 2));
         assert!(!links.leads_not(ONE));
         links.disconnected(ONE, NOW);
         assert_eq!(links.leader(), Some(TWO));
         links.disconnected(TWO, NOW);
         assert_eq!(links.leader(), None);
+    }
+
+    #[test]
+    fn a_leader_of_an_earlier_term_is_not_believed() {
+        let mut links = Links::new(&[ONE, TWO], 7, NOW);
+        assert!(links.connected_to(ONE) && links.connected_to(TWO));
+        assert!(links.leads(ONE, 5));
+        assert!(!links.leads(TWO, 4));
+        assert!(!links.leads_not(TWO));
+        assert_eq!(links.leader(), Some(ONE));
+        assert!(links.leads(ONE, 5), "it may say so again");
     }
 
     #[test]

@@ -15,19 +15,22 @@ pub enum Skip {
     Heavy,
     /// Too many probes to the same destination are under way.
     Destination,
-    /// It failed while this agent's own reference checks failed, or this agent could not probe.
+    /// It failed while this agent's own reference checks failed, or this agent lacked means.
     Blind,
+    /// This agent may not probe the address.
+    Blocked,
 }
 
 impl Skip {
     /// Every reason, in the order of its index.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 7] = [
         Self::Stall,
         Self::Overrun,
         Self::Full,
         Self::Heavy,
         Self::Destination,
         Self::Blind,
+        Self::Blocked,
     ];
 
     /// The metric label.
@@ -40,6 +43,7 @@ impl Skip {
             Self::Heavy => "heavy",
             Self::Destination => "destination",
             Self::Blind => "blind",
+            Self::Blocked => "blocked",
         }
     }
 

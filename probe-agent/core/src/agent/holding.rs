@@ -16,6 +16,7 @@ use picket_wire::time::{Span, Timestamp};
 
 use crate::agent::Agent;
 use crate::agent::effect::Effect;
+use crate::belief::Seen;
 use crate::ring::Handle;
 use crate::rollup::Telling;
 use crate::table::{Checks, by_cadence};
@@ -137,6 +138,10 @@ impl Agent {
             holding.part = self
                 .rollups
                 .open(line.slot, line.epoch, holding.checks.clone(), from);
+            // What was said under the epoch before may have been fenced: what fails is said again.
+            for mind in &mut holding.minds {
+                mind.told = Seen::Up;
+            }
         }
         holding.assigned = line;
     }

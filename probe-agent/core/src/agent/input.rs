@@ -7,6 +7,7 @@ use picket_wire::evidence::TraceContext;
 use picket_wire::id::{AgentId, BlobHash, CheckId, Incarnation, MemberId, Seq, ShardSlot};
 use picket_wire::outcome::Probe;
 
+use crate::belief::Seen;
 use crate::outbox::{Lane, LaneMarks};
 
 /// Names a probe that was started.
@@ -69,8 +70,8 @@ pub struct Said {
     pub slot: ShardSlot,
     /// About which check.
     pub check: CheckId,
-    /// That it is up; else that it fails.
-    pub ok: bool,
+    /// What it is.
+    pub seen: Seen,
 }
 
 /// What happened.

@@ -6,7 +6,7 @@ use picket_wire::check::CheckSpec;
 use picket_wire::evidence::{CheckRef, Evidence, Role, TraceContext};
 use picket_wire::id::{CheckId, ShardSlot};
 use picket_wire::outcome::Probe;
-use picket_wire::reason::{Reason, ReasonClass};
+use picket_wire::reason::Reason;
 use picket_wire::time::{Span, Timestamp};
 
 use crate::Attempt;
@@ -241,24 +241,35 @@ impl Agent {
             self.stats.skipped.add(Skip::Blind);
             return self.finish(flight, own, Ran::Blind, Pace::Brisk, None);
         }
-        let ok = probe.is_ok();
         let told = self.mind_of(own.slot, flight.spec.id).map(|mind| mind.told);
-        let conclusion = told.map(|told| conclude(told, tried(&flight, ok)));
+        let tried = tried(&flight, &probe);
+        let conclusion = told.map(|told| conclude(told, tried));
         if conclusion == Some(Conclusion::Retry) {
             return self.retry(flight, probe, trace, effects);
         }
-        self.stats.concluded += 1;
-        let total_us = probe.phases.total_us;
-        let ran = probe.reason.map_or(Ran::Ok(total_us), Ran::Failed);
-        let heavy = !ok || total_us > HEAVY_US;
-        let pace = if heavy { Pace::Heavy } else { Pace::Brisk };
+        let (ran, pace) = self.account(tried, &probe);
         let told = match conclusion {
             Some(Conclusion::Speak(seen)) => {
                 self.speak(&flight, own.slot, probe, trace).then_some(seen)
             }
-            Some(Conclusion::Silent(_) | Conclusion::Retry) | None => None,
+            Some(Conclusion::Silent | Conclusion::Retry) | None => None,
         };
         self.finish(flight, own, ran, pace, told);
+    }
+
+    /// What a probe that came to a conclusion counts as.
+    fn account(&mut self, tried: Tried, probe: &Probe) -> (Ran, Pace) {
+        if tried == Tried::Blocked {
+            self.stats.skipped.add(Skip::Blocked);
+            return (Ran::Blind, Pace::Brisk);
+        }
+        self.stats.concluded += 1;
+        let total_us = probe.phases.total_us;
+        match probe.reason {
+            Some(reason) => (Ran::Failed(reason), Pace::Heavy),
+            None if total_us > HEAVY_US => (Ran::Ok(total_us), Pace::Heavy),
+            None => (Ran::Ok(total_us), Pace::Brisk),
+        }
     }
 
     /// Counts a probe of an own check and gives its place back.
@@ -321,19 +332,18 @@ impl Agent {
     }
 }
 
-/// Whether a probe says something about this agent rather than about its target: what this agent
-/// may not or cannot probe, and any failure while its reference checks fail too.
-pub(super) fn is_blind(probe: &Probe, healthy: bool) -> bool {
-    let own = probe.reason.map(Reason::class) == Some(ReasonClass::Blocked);
-    own || (!probe.is_ok() && !healthy)
+/// Whether a probe says something about this agent alone: it lacked means to probe, or its own
+/// reference checks failed too.
+fn is_blind(probe: &Probe, healthy: bool) -> bool {
+    probe.reason == Some(Reason::AgentFault) || (!probe.is_ok() && !healthy)
 }
 
-fn tried(flight: &Flight, ok: bool) -> Tried {
-    match (&flight.first, ok) {
-        (None, true) => Tried::FirstOk,
-        (None, false) => Tried::FirstFailed,
-        (Some(_), true) => Tried::RetryOk,
-        (Some(_), false) => Tried::RetryFailed,
+fn tried(flight: &Flight, probe: &Probe) -> Tried {
+    match (Seen::of(probe), &flight.first) {
+        (Seen::Up, _) => Tried::Ok,
+        (Seen::Blocked, _) => Tried::Blocked,
+        (Seen::Failing, None) => Tried::FailedOnce,
+        (Seen::Failing, Some(_)) => Tried::FailedTwice,
     }
 }
 

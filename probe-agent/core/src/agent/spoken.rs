@@ -26,11 +26,8 @@ pub(super) struct Spoken {
 impl Spoken {
     pub(super) fn new(said: &[Said]) -> Self {
         let mut early: BTreeMap<_, BTreeMap<_, _>> = BTreeMap::new();
-        for Said { slot, check, ok } in said {
-            early
-                .entry(*slot)
-                .or_default()
-                .insert(*check, Seen::of(*ok));
+        for Said { slot, check, seen } in said {
+            early.entry(*slot).or_default().insert(*check, *seen);
         }
         Self {
             early,
@@ -92,7 +89,7 @@ impl Agent {
             };
             for (check, mind) in holding.checks.ids().iter().zip(&mut holding.minds) {
                 if !self.spoken.unacked.contains_key(&(slot, *check)) {
-                    mind.told = Seen::of(failing.binary_search(check).is_err());
+                    mind.told = mind.told.heard(failing.binary_search(check).is_ok());
                 }
             }
         }

@@ -210,7 +210,9 @@ impl Agent {
     }
 
     fn welcome(&mut self, member: MemberId, welcome: &Welcome, effects: &mut Vec<Effect>) {
-        self.links.leads(member);
+        if !self.links.leads(member, welcome.term) {
+            return;
+        }
         self.live.interrupt();
         self.lease.renew_at = self.now;
         self.ask_anew();

@@ -14,7 +14,8 @@ use crate::Attempt;
 use crate::admission::{Class, Destination};
 use crate::agent::Agent;
 use crate::agent::effect::Effect;
-use crate::agent::probing::{Flight, Purpose, evidence, is_blind};
+use crate::agent::probing::{Flight, Purpose, evidence};
+use crate::belief::Seen;
 
 /// Orders that are remembered, so that a repeated one is not carried out twice.
 const ORDERS_KNOWN: usize = 4_096;
@@ -93,13 +94,14 @@ impl Agent {
     ) {
         let Vote { order, until } = vote;
         let left = until.since(self.now);
-        if !probe.is_ok() && flight.first.is_none() && left >= TIMEOUT_MIN {
+        let settled = Seen::of(&probe) != Seen::Failing || flight.first.is_some();
+        if !settled && left >= TIMEOUT_MIN {
             let timeout = flight.spec.timeout.min(left);
             Arc::make_mut(&mut flight.spec).timeout = timeout;
             return self.retry(flight, probe, trace, effects);
         }
-        let healthy = self.healthy && !is_blind(&probe, self.healthy);
-        let evidence = evidence(&flight, Role::Voter { order }, probe, trace, healthy);
+        let role = Role::Voter { order };
+        let evidence = evidence(&flight, role, probe, trace, self.healthy);
         if self.now <= until + LEEWAY && self.lanes.say(evidence, self.now).is_some() {
             self.stats.votes += 1;
         } else {

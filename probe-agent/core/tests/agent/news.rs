@@ -1,6 +1,7 @@
 //! Changes of mind: said once, said in time, said only when there is something to say.
 
 use picket_agent_core::{Batch, Input, Lane, Skip};
+use picket_wire::assignment::Assigned;
 use picket_wire::control::{ProbeOrder, ToAgent};
 use picket_wire::evidence::Role;
 use picket_wire::id::{Epoch, OrderId};
@@ -137,14 +138,43 @@ fn an_agent_whose_references_fail_says_nothing_and_counts_nothing() {
 }
 
 #[test]
-fn what_the_agent_may_not_probe_is_no_news() {
+fn what_the_agent_may_not_probe_is_said_once_and_not_counted() {
     let mut world = World::welcomed();
     world.assign(checks(0..2, 10));
     world
         .failing
         .insert(check(0, 10).id, Reason::AddressBlocked);
     world.run_for(Span::from_secs(60));
+    assert_eq!(world.statements(), [(0, false)]);
+    assert!(world.evidence()[0].retry.is_none());
+    assert_eq!(world.agent.stats().skipped.of(Skip::Blocked), 6);
+    world.heal(0);
+    world.run_for(Span::from_secs(15));
+    assert_eq!(world.statements(), [(0, false), (0, true)]);
+}
+
+#[test]
+fn an_agent_without_means_to_probe_says_nothing_of_its_targets() {
+    let mut world = World::welcomed();
+    world.assign(checks(0..2, 10));
+    world.failing.insert(check(0, 10).id, Reason::AgentFault);
+    world.run_for(Span::from_secs(60));
     assert_eq!(world.statements(), []);
+    assert_eq!(world.agent.stats().skipped.of(Skip::Blind), 6);
+}
+
+#[test]
+fn under_a_new_epoch_what_fails_is_said_again() {
+    let mut world = World::welcomed();
+    let line = world.assign(checks(0..2, 10));
+    world.fail(0);
+    world.run_for(Span::from_secs(15));
+    world.digest(&[Assigned {
+        epoch: Epoch(2),
+        ..line
+    }]);
+    world.run_for(Span::from_secs(30));
+    assert_eq!(world.statements(), [(0, false), (0, false)]);
 }
 
 fn order(id: u64, check_id: u64) -> ToAgent {

@@ -1,5 +1,6 @@
 //! What a restarted agent does with what its disk remembers.
 
+use picket_agent_core::belief::Seen;
 use picket_agent_core::{Input, Lane, LaneMarks, Resume, Said};
 use picket_wire::id::{CheckId, Seq};
 use picket_wire::time::Span;
@@ -46,7 +47,7 @@ fn what_was_said_before_is_not_said_again_and_its_end_is() {
     let said = vec![Said {
         slot: slot(0),
         check: CheckId(3),
-        ok: false,
+        seen: Seen::Failing,
     }];
     let marks = LaneMarks {
         acked: Seq(0),

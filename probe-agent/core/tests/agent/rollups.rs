@@ -189,6 +189,7 @@ fn windows_of_another_length_are_obeyed_without_a_gap() {
     world.run_for(Span::from_secs(20));
     let welcome = picket_wire::control::Welcome {
         member: LEADER,
+        term: world.term,
         now: world.now,
         window: Span::from_secs(10),
         evidence: picket_wire::id::Seq(0),
