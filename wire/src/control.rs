@@ -112,6 +112,9 @@ pub enum ToAgent {
 pub struct Welcome {
     /// Who speaks.
     pub member: MemberId,
+    /// The Raft term in which it leads. One that leads in an earlier term than another has not
+    /// heard yet that it leads no more.
+    pub term: u64,
     /// Its wall clock, for a rough look at the agent's.
     pub now: Timestamp,
     /// Length of a rollup window.

@@ -2,7 +2,8 @@
 //!
 //! The agent keeps a warm connection to every member, so a change of leader moves streams and not
 //! handshakes. A member leads from its `Welcome` on until it says that it does not, another one
-//! says `Welcome`, or its connection ends. Dialling again waits longer each time, with jitter, so
+//! says `Welcome` in a later term, or its connection ends. A former leader that was cut off from
+//! the others may go on saying `Welcome`; its term shows that it is one. Dialling again waits longer each time, with jitter, so
 //! that a fleet does not return in one instant.
 //!
 //! Owner: [`crate::Agent`].

@@ -310,6 +310,7 @@ impl Member {
         let book = self.book.lock().unwrap();
         ToAgent::Welcome(Welcome {
             member: MEMBER,
+            term: 1,
             now: now(),
             window: Span::from_secs(300),
             evidence: book.evidence_acked(),

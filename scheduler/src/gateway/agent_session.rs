@@ -201,9 +201,9 @@ impl Session<'_> {
     /// Who leads, and where the agent's lanes stand when it is this member.
     async fn position(&self) -> ToAgent {
         let context = &self.gateway.context;
-        if !context.leader_view.leads() {
+        let Some(term) = *context.leader_view.term().borrow() else {
             return ToAgent::NotLeader { leader: context.replica.leader() };
-        }
+        };
         let (agent, now) = (self.hello.agent, context.clock.now());
         let (window, evidence) = context.replica.read(|state| {
             let window = state.settings.as_ref().map(|settings| settings.window);
@@ -214,7 +214,7 @@ impl Session<'_> {
             (window.unwrap_or_default(), known.map(|agent| agent.watermark).unwrap_or_default())
         });
         let rollup = self.gateway.rollups.watermark(agent, self.hello.incarnation).await;
-        ToAgent::Welcome(Welcome { member: context.member, now, window, evidence, rollup })
+        ToAgent::Welcome(Welcome { member: context.member, term, now, window, evidence, rollup })
     }
 
     /// Ends the session when the agent is revoked or admitted anew.

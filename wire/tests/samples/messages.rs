@@ -204,6 +204,7 @@ pub(crate) fn from_agent() -> [(&'static str, FromAgent); 4] {
 pub(crate) fn to_agent() -> [(&'static str, ToAgent); 9] {
     let welcome = Welcome {
         member: MemberId(1),
+        term: 12,
         now: NOW,
         window: Span::from_secs(300),
         evidence: Seq(39),

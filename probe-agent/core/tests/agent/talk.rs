@@ -1,8 +1,8 @@
 //! Schedulers that come, go, lead and fall silent.
 
 use picket_agent_core::{Effect, Input, Lane};
-use picket_wire::control::{FromAgent, Refusal, ToAgent};
-use picket_wire::id::AgentId;
+use picket_wire::control::{FromAgent, Refusal, ToAgent, Welcome};
+use picket_wire::id::{AgentId, Seq};
 use picket_wire::time::Span;
 
 use crate::world::{LEADER, OTHER, World, checks};
@@ -75,6 +75,24 @@ fn a_new_leader_gets_what_was_not_acked_and_nothing_else() {
     world.welcome(OTHER, 2, 0);
     world.run_for(Span(1));
     assert_eq!(world.sends(Lane::Evidence), [(OTHER, 3), (OTHER, 4)]);
+}
+
+#[test]
+fn a_former_leader_that_does_not_know_it_takes_nobody_away_from_the_next() {
+    let mut world = World::welcomed();
+    let former = world.term;
+    world.welcome(OTHER, 0, 0);
+    let welcome = Welcome {
+        member: LEADER,
+        term: former,
+        now: world.now,
+        window: Span::from_secs(300),
+        evidence: Seq(0),
+        rollup: Seq(0),
+    };
+    world.hear(LEADER, ToAgent::Welcome(welcome));
+    world.hear(LEADER, ToAgent::NotLeader { leader: Some(OTHER) });
+    assert_eq!(world.agent.links().leader(), Some(OTHER));
 }
 
 #[test]

@@ -33,6 +33,8 @@ pub(crate) struct Asked {
 
 pub(crate) struct World {
     pub(crate) agent: Agent,
+    /// The term of the last `Welcome`; each is a new one.
+    pub(crate) term: u64,
     pub(crate) now: Timestamp,
     queue: BTreeMap<(Timestamp, u64), Input>,
     next: u64,
@@ -102,6 +104,7 @@ impl World {
     pub(crate) fn resuming(resume: &Resume, now: Timestamp) -> Self {
         Self {
             agent: Agent::new(settings(), resume, now),
+            term: 0,
             now,
             queue: BTreeMap::new(),
             next: 0,
@@ -131,8 +134,10 @@ impl World {
 
     pub(crate) fn welcome(&mut self, member: MemberId, evidence: u64, rollup: u64) {
         self.input(Input::Connected(member));
+        self.term += 1;
         let welcome = Welcome {
             member,
+            term: self.term,
             now: self.now,
             window: Span::from_secs(300),
             evidence: Seq(evidence),
