@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use picket_rt::stop::Stop;
+use picket_rt::telemetry::{current_trace, set_parent};
 use picket_scheduler_core::command::expire_orders::EXPIRED_MAX;
 use picket_scheduler_core::command::{Command, Expired, ExpireOrders};
 use picket_scheduler_core::confirm::{Driver, Effect, Vantage};
@@ -14,6 +15,7 @@ use picket_scheduler_core::state::State;
 use picket_wire::blob::ShardCatalogue;
 use picket_wire::check::CheckSpec;
 use picket_wire::control::{ProbeOrder, ToAgent};
+use picket_wire::evidence::TraceContext;
 use picket_wire::id::{AgentId, BlobHash, CheckId, OrderId};
 use picket_wire::time::Timestamp;
 
@@ -105,8 +107,9 @@ async fn ask(context: &Context, id: OrderId, agents: &[AgentId]) {
     };
     let Some(spec) = find(&shard, question.check) else { return };
     let within = question.deadline.since(context.clock.now());
+    let trace = asking(id, question.trace);
     for agent in agents {
-        let order = ProbeOrder { order: id, check: spec.clone(), within, trace: question.trace };
+        let order = ProbeOrder { order: id, check: spec.clone(), within, trace };
         if context.sessions.send(*agent, ToAgent::Probe(order)) {
             telemetry::orders_sent(1);
         }
@@ -118,7 +121,7 @@ struct Question {
     check: CheckId,
     blob: BlobHash,
     deadline: Timestamp,
-    trace: Option<picket_wire::evidence::TraceContext>,
+    trace: Option<TraceContext>,
 }
 
 impl Question {
@@ -134,4 +137,11 @@ impl Question {
 fn find(shard: &ShardCatalogue, check: CheckId) -> Option<&CheckSpec> {
     let at = shard.checks.binary_search_by_key(&check, |spec| spec.id).ok()?;
     shard.checks.get(at)
+}
+
+/// The span of an order within the trace of the failure that it is about; votes are its children.
+fn asking(order: OrderId, trace: Option<TraceContext>) -> Option<TraceContext> {
+    let span = tracing::info_span!("confirm", %order);
+    set_parent(&span, trace?);
+    span.in_scope(current_trace).or(trace)
 }

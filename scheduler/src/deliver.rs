@@ -11,10 +11,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use picket_rt::stop::Stop;
+use picket_rt::telemetry::set_parent;
 use picket_scheduler_core::command::AdvanceCursor;
 use picket_scheduler_core::state::Consumer;
 use picket_scheduler_core::command::Command;
+use picket_wire::fact::{Fact, FactBody};
 use picket_wire::id::{FactSeq, WebhookId};
+use picket_wire::state::Verdict;
 use picket_wire::time::Span;
 use tokio::task::JoinSet;
 
@@ -41,6 +44,25 @@ pub(crate) async fn run(ctx: Arc<Context>, stop: Stop) {
         ctx,
     };
     delivery.run(&stop).await;
+}
+
+/// Ends the trace that a failing probe began: what became of it.
+fn trace(fact: &Fact) {
+    let FactBody::Incident(incident) = &fact.body else { return };
+    let Some(context) = incident.trace else { return };
+    let verdict = incident.verdict.map_or("none", Verdict::name);
+    let ended = incident.ended_at.is_some();
+    let span = tracing::info_span!(
+        "incident",
+        incident = %incident.id,
+        endpoint = %incident.check.endpoint,
+        state = incident.state.name(),
+        reason = incident.reason.name(),
+        verdict,
+        ended,
+    );
+    set_parent(&span, context);
+    span.in_scope(|| tracing::debug!(fact = %fact.seq, "decided"));
 }
 
 struct Delivery {
@@ -87,7 +109,10 @@ impl Delivery {
         let ids: Vec<WebhookId> = webhooks.keys().copied().collect();
         loop {
             let facts = self.ctx.replica.facts_after(self.outbox.read(), FACTS_MAX);
-            facts.iter().for_each(|fact| self.outbox.on_fact(fact, &ids));
+            for fact in &facts {
+                trace(fact);
+                self.outbox.on_fact(fact, &ids);
+            }
             if facts.len() < FACTS_MAX {
                 break;
             }

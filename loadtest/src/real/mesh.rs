@@ -24,8 +24,7 @@ const STOP_WITHIN: Duration = Duration::from_secs(60);
 pub struct Mesh {
     child: Child,
     dir: PathBuf,
-    /// The API of each member.
-    pub apis: BTreeMap<MemberId, Api>,
+    apis: BTreeMap<MemberId, Api>,
 }
 
 impl Mesh {
@@ -34,6 +33,7 @@ impl Mesh {
     ///
     /// # Errors
     /// When it does not stand in time.
+    #[expect(clippy::disallowed_methods, reason = "the task ends with the test's runtime")]
     pub async fn start(dir: &Path, urls: &Path, every_s: u32, restart_after_s: u64) -> anyhow::Result<Self> {
         let mut child = Command::new(crate::real::program("picket")?)
             .args(["dev", "--port", "0"])

@@ -17,8 +17,7 @@ type Kept = Arc<Mutex<BTreeMap<String, Message>>>;
 /// A listening receiver; it ends with the runtime.
 #[derive(Debug, Clone)]
 pub struct Receiver {
-    /// Where messages are to be sent.
-    pub url: String,
+    url: String,
     kept: Kept,
 }
 
@@ -27,6 +26,7 @@ impl Receiver {
     ///
     /// # Errors
     /// When there is none.
+    #[expect(clippy::disallowed_methods, reason = "the tasks end with the test's runtime")]
     pub async fn listen() -> anyhow::Result<Self> {
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         let url = format!("http://{}/hook", listener.local_addr()?);
@@ -40,6 +40,12 @@ impl Receiver {
             }
         });
         Ok(Self { url, kept })
+    }
+
+    /// Where messages are to be sent.
+    #[must_use]
+    pub fn url(&self) -> &str {
+        &self.url
     }
 
     /// Every message so far, repeats left out.

@@ -60,7 +60,7 @@ pub(crate) async fn bad_rows_are_refused_alone() -> anyhow::Result<()> {
 
     let status = picket_load::real::mesh::wait_for("all checks to be owned", std::time::Duration::from_secs(30), async || {
         let status: MeshStatus = mesh.status().await?;
-        let owned = status.checks as usize == ROWS - 2 && status.unowned_checks == 0;
+        let owned = status.checks == u64::try_from(ROWS - 2)? && status.unowned_checks == 0;
         Ok(if owned { Ok(status) } else { Err(format!("{} checks, {} without owner", status.checks, status.unowned_checks)) })
     })
     .await?;

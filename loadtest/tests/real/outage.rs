@@ -16,7 +16,7 @@ use picket_wire::api::webhooks::{MessageEvent, WebhookReply, WebhookRequest};
 use picket_wire::fact::Counted;
 use picket_wire::id::EndpointId;
 use picket_wire::state::{State, Verdict};
-use picket_wire::time::Timestamp;
+use picket_wire::time::{Span, Timestamp};
 
 /// Endpoints that are watched.
 const ENDPOINTS: usize = 1_000;
@@ -26,7 +26,7 @@ const EVERY_MS: i64 = EVERY_S as i64 * 1_000;
 /// Calm before the outage: more than one interval, so that everything was probed.
 const CALM: Duration = Duration::from_secs(15);
 /// How long the outage lasts.
-const OUTAGE: Duration = Duration::from_secs(40);
+const OUTAGE: Span = Span::from_secs(40);
 /// How long one part stays away in the middle of it.
 const AWAY_S: u64 = 30;
 
@@ -70,7 +70,7 @@ impl Outage {
         let restart_after = if meanwhile == Meanwhile::LeaderDies { 10 } else { AWAY_S };
         let mesh = Mesh::start(&dir.join("mesh"), &urls, EVERY_S, restart_after).await?;
         let receiver = Receiver::listen().await?;
-        let request = WebhookRequest { url: receiver.url.clone(), secret: None };
+        let request = WebhookRequest { url: receiver.url().to_owned(), secret: None };
         mesh.api().post::<_, WebhookReply>("/api/v1/webhooks", &request).await?;
         Ok(Self { dir, nginx, mesh, receiver, meanwhile })
     }
@@ -90,7 +90,7 @@ impl Outage {
         let begin = nginx::now();
         let down = self.nginx.down()?;
         self.disturb().await?;
-        tokio::time::sleep(Duration::from_millis(u64::try_from(OUTAGE.as_millis() as i64 - (nginx::now().0 - down.0))?)).await;
+        tokio::time::sleep((down + OUTAGE).since(nginx::now()).to_std()).await;
         let truth = Truth { down, up: self.nginx.up()? };
         let incidents = self.closed_incidents().await?;
         self.judge_incidents(&truth, &incidents)?;

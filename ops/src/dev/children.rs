@@ -46,7 +46,7 @@ pub(super) struct Process {
 #[derive(Debug)]
 enum State {
     Running {
-        child: Child,
+        child: Box<Child>,
         since: Instant,
         /// Held open: a child that was told so ends when this closes, however we end.
         _stdin: Option<ChildStdin>,
@@ -154,7 +154,7 @@ fn spawn(program: &Path, args: &[String], log: &Path) -> anyhow::Result<State> {
         .with_context(|| format!("cannot start {}", program.display()))?;
     let stdin = child.stdin.take();
     Ok(State::Running {
-        child,
+        child: Box::new(child),
         since: Instant::now(),
         _stdin: stdin,
     })

@@ -28,10 +28,6 @@ pub struct Entry {
 /// Bugs that can be switched on, to prove that the simulator finds them. For tests only; every
 /// member of a cluster must have the same ones.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-#[expect(
-    clippy::struct_excessive_bools,
-    reason = "independent switches, each a bug of its own"
-)]
 pub struct Faults {
     /// Shells acknowledge evidence before it is durable. The machine itself does not look at it.
     pub ack_before_durable: bool,

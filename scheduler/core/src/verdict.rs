@@ -89,5 +89,5 @@ pub enum Decision {
 pub fn decide(inputs: Inputs) -> (Decision, &'static str) {
     let row = table::ROWS.iter().find(|row| row.matches(inputs));
     let row = row.expect("a test proves that the table has a row for every input");
-    (row.decision, row.label)
+    (row.decision(), row.label())
 }

@@ -3,6 +3,7 @@
 //! The stream is made of facts. Those that every consumer has passed are gone from the machine;
 //! a reader who asks for older ones gets them from Postgres first.
 
+use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,14 +24,14 @@ use picket_wire::fact::{Fact, FactBody, Transition};
 use picket_wire::id::FactSeq;
 use picket_wire::time::Timestamp;
 use serde::Deserialize;
-use tokio::sync::mpsc;
+use tokio::sync::watch;
 
 use crate::api::extract::{Query, Reader};
 use crate::api::problem::ApiError;
+use crate::consensus::Applied;
 use crate::context::Context;
 
-/// Facts read at a time, and events that wait for a slow reader; one slower than that reads on
-/// from where it was.
+/// Facts read at a time.
 const BATCH_MAX: u32 = 512;
 /// Keeps proxies from closing a quiet stream.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
@@ -60,42 +61,46 @@ pub(super) async fn follow(
     };
     let newest = || ctx.replica.read(|state| state.last_ids.fact);
     let after = last.map_or_else(newest, FactSeq);
-    let (send, receive) = mpsc::channel(BATCH_MAX as usize);
-    tokio::spawn(feed(Arc::clone(&ctx), after, send));
-    let stream = futures_util::stream::unfold(receive, |mut receive| async move {
-        receive.recv().await.map(|event| (Ok(event), receive))
+    let feed = Feed { applied: ctx.replica.applied(), ctx, after, ready: VecDeque::new() };
+    let stream = futures_util::stream::unfold(feed, |mut feed| async move {
+        feed.next().await.map(|event| (Ok(event), feed))
     });
     Ok(Sse::new(stream).keep_alive(sse::KeepAlive::new().interval(KEEP_ALIVE)))
 }
 
-/// Sends events until the reader is gone or the process stops.
-async fn feed(ctx: Arc<Context>, mut after: FactSeq, send: mpsc::Sender<sse::Event>) {
-    let mut applied = ctx.replica.applied();
-    loop {
-        match batch(&ctx, after).await {
-            Ok((events, upto)) => {
-                for event in events {
-                    let made = sse::Event::default().id(event.fact.to_string()).json_data(&event);
-                    let Ok(made) = made else { return };
-                    if send.send(made).await.is_err() {
-                        return;
-                    }
-                }
-                if upto > after {
-                    after = upto;
-                    continue;
-                }
+/// One reader's place in the stream. It moves when the reader takes an event, so a slow reader
+/// costs one batch and no more.
+struct Feed {
+    ctx: Arc<Context>,
+    applied: watch::Receiver<Applied>,
+    after: FactSeq,
+    ready: VecDeque<sse::Event>,
+}
+
+impl Feed {
+    /// The next event; `None` ends the stream, and the reader comes again with its last id. That
+    /// also happens when the past is in Postgres and Postgres is away: better than skipping what
+    /// was not seen.
+    async fn next(&mut self) -> Option<sse::Event> {
+        loop {
+            if let Some(event) = self.ready.pop_front() {
+                return Some(event);
             }
-            // The past is in Postgres and Postgres is away: end here, so that the reader comes
-            // again with its last id, instead of skipping what it has not seen.
-            Err(ApiError::Unavailable { .. }) => return,
-            Err(_) => return,
-        }
-        tokio::select! {
-            biased;
-            () = ctx.stop.requested() => return,
-            () = send.closed() => return,
-            changed = applied.changed() => if changed.is_err() { return },
+            let (events, upto) = batch(&self.ctx, self.after).await.ok()?;
+            for event in events {
+                let made = sse::Event::default().id(event.fact.to_string()).json_data(&event);
+                self.ready.push_back(made.ok()?);
+            }
+            if upto > self.after {
+                self.after = upto;
+                continue;
+            }
+            let stop = &self.ctx.stop;
+            tokio::select! {
+                biased;
+                () = stop.requested() => return None,
+                changed = self.applied.changed() => changed.ok()?,
+            }
         }
     }
 }

@@ -26,7 +26,7 @@ impl DrainAgent {
         };
         let before = fold.change_agent(self.agent, |agent| match agent.standing {
             Standing::Revoked => Err(Reject::RevokedAgent(self.agent)),
-            before => {
+            before @ (Standing::Serving | Standing::Drained) => {
                 agent.standing = standing;
                 Ok(before)
             }

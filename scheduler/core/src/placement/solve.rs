@@ -410,7 +410,7 @@ impl<'a> Solver<'a> {
         let agent = place.owner.map(|owner| self.workers[owner].id);
         let standby = self.standby(index);
         let moved = before.and_then(|before| before.agent) != agent;
-        if !moved && before.map_or(standby.is_none(), |before| before.standby == standby) {
+        if !moved && before.map_or_else(|| standby.is_none(), |before| before.standby == standby) {
             return None;
         }
         let kept = before.map_or(AssignCause::Initial, |before| before.cause);

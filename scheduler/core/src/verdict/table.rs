@@ -10,13 +10,23 @@ pub struct Row {
     up: &'static [Count],
     ended: Option<bool>,
     alone: Option<bool>,
-    /// What follows.
-    pub decision: Decision,
-    /// Why, for logs and `explain`.
-    pub label: &'static str,
+    decision: Decision,
+    label: &'static str,
 }
 
 impl Row {
+    /// What follows.
+    #[must_use]
+    pub const fn decision(&self) -> Decision {
+        self.decision
+    }
+
+    /// Why, for logs and `explain`.
+    #[must_use]
+    pub const fn label(&self) -> &'static str {
+        self.label
+    }
+
     /// Whether this row is about `inputs`.
     #[must_use]
     pub fn matches(&self, inputs: Inputs) -> bool {

@@ -166,5 +166,5 @@ fn others(state: &State, agent: AgentId) -> usize {
 
 /// How many vantages besides the owner's an order about `open` can want.
 pub(crate) fn others_of(state: &State, open: &OpenVerdict) -> usize {
-    speaker(open).map_or(state.index.vantages(), |word| others(state, word.agent))
+    speaker(open).map_or_else(|| state.index.vantages(), |word| others(state, word.agent))
 }

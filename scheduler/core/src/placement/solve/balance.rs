@@ -79,13 +79,10 @@ impl Solver<'_> {
                 continue;
             }
             for _ in 0..ROUNDS_MAX {
-                let shed = agents
-                    .iter()
-                    .fold(false, |any, &agent| self.shed(agent) || any);
-                let fed = agents
-                    .iter()
-                    .fold(false, |any, &agent| self.feed(agent) || any);
-                if !shed && !fed {
+                // Everybody sheds, then everybody is fed: `any` would stop at the first.
+                let shed = agents.iter().filter(|&&agent| self.shed(agent)).count();
+                let fed = agents.iter().filter(|&&agent| self.feed(agent)).count();
+                if shed + fed == 0 {
                     break;
                 }
                 any = true;
