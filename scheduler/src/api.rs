@@ -50,7 +50,9 @@ struct Doc;
 fn routes() -> OpenApiRouter<Arc<Context>> {
     let import = OpenApiRouter::new()
         .routes(routes!(import::import))
-        .layer(DefaultBodyLimit::max(picket_wire::api::import::BODY_MAX_BYTES));
+        .layer(DefaultBodyLimit::max(
+            picket_wire::api::import::BODY_MAX_BYTES,
+        ));
     OpenApiRouter::new()
         .routes(routes!(status::status))
         .routes(routes!(sites::list))
@@ -81,19 +83,27 @@ fn routes() -> OpenApiRouter<Arc<Context>> {
 /// The OpenAPI 3.1 description of the API.
 #[must_use]
 pub fn openapi() -> utoipa::openapi::OpenApi {
-    let (_, mut api) = OpenApiRouter::with_openapi(Doc::openapi()).nest("/api/v1", routes()).split_for_parts();
+    let (_, mut api) = OpenApiRouter::with_openapi(Doc::openapi())
+        .nest("/api/v1", routes())
+        .split_for_parts();
     let bearer = SecurityScheme::Http(HttpBuilder::new().scheme(HttpAuthScheme::Bearer).build());
-    api.components.get_or_insert_default().add_security_scheme("token", bearer);
+    api.components
+        .get_or_insert_default()
+        .add_security_scheme("token", bearer);
     api
 }
 
 fn router(ctx: Arc<Context>) -> Router {
-    let (api, _) = OpenApiRouter::new().nest("/api/v1", routes()).split_for_parts();
+    let (api, _) = OpenApiRouter::new()
+        .nest("/api/v1", routes())
+        .split_for_parts();
     api.route("/api/v1/openapi.json", get(async || Json(openapi())))
         .route("/healthz", get(health::alive))
         .route("/readyz", get(health::ready))
         .route("/metrics", get(health::metrics))
-        .fallback(async |uri: axum::http::Uri| ApiError::not_found(format!("no route {}", uri.path())))
+        .fallback(async |uri: axum::http::Uri| {
+            ApiError::not_found(format!("no route {}", uri.path()))
+        })
         .with_state(ctx)
 }
 

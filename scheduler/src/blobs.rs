@@ -22,12 +22,15 @@ const FETCH_WITHIN: Duration = Duration::from_secs(3);
 /// shard of a full cell has some 300 KB.
 const DECODED_MAX: usize = 64;
 
+/// The last shards that were decoded, oldest first.
+type Decoded = VecDeque<(BlobHash, Arc<ShardCatalogue>)>;
+
 /// A handle on the blobs. Clones share everything.
 #[derive(Clone)]
 pub struct Blobs {
     store: Arc<BlobStore>,
     peers: Peers,
-    decoded: Arc<Mutex<VecDeque<(BlobHash, Arc<ShardCatalogue>)>>>,
+    decoded: Arc<Mutex<Decoded>>,
 }
 
 impl fmt::Debug for Blobs {
@@ -38,7 +41,11 @@ impl fmt::Debug for Blobs {
 
 impl Blobs {
     pub(crate) fn new(store: BlobStore, peers: Peers) -> Self {
-        Self { store: Arc::new(store), peers, decoded: Arc::default() }
+        Self {
+            store: Arc::new(store),
+            peers,
+            decoded: Arc::default(),
+        }
     }
 
     /// Keeps `bytes`; returns their name.
@@ -76,7 +83,10 @@ impl Blobs {
 
     async fn fetch(&self, hash: &BlobHash) -> Option<Bytes> {
         for member in self.peers.ids() {
-            let reply = self.peers.request(member, &PeerRequest::Blob(*hash), FETCH_WITHIN).await;
+            let reply = self
+                .peers
+                .request(member, &PeerRequest::Blob(*hash), FETCH_WITHIN)
+                .await;
             if let Ok(PeerReply::Blob(Some(bytes))) = reply
                 && BlobHash::of(&bytes) == *hash
             {
@@ -90,7 +100,10 @@ impl Blobs {
 
     fn at_hand(&self, hash: &BlobHash) -> Option<Arc<ShardCatalogue>> {
         let decoded = self.decoded.lock().unwrap_or_else(PoisonError::into_inner);
-        decoded.iter().find(|(name, _)| name == hash).map(|(_, shard)| Arc::clone(shard))
+        decoded
+            .iter()
+            .find(|(name, _)| name == hash)
+            .map(|(_, shard)| Arc::clone(shard))
     }
 
     fn remember(&self, hash: BlobHash, shard: Arc<ShardCatalogue>) -> Arc<ShardCatalogue> {

@@ -56,7 +56,10 @@ impl FirstState {
         settings.validate().map_err(BootstrapError::Settings)?;
         let path = cluster.admin_token_hash.clone();
         let text = std::fs::read_to_string(&path);
-        let text = text.map_err(|source| BootstrapError::Token { path: path.clone(), source })?;
+        let text = text.map_err(|source| BootstrapError::Token {
+            path: path.clone(),
+            source,
+        })?;
         let admin = parse_hash(text.trim()).ok_or(BootstrapError::NotAHash { path })?;
         Ok(Self { settings, admin })
     }
@@ -73,11 +76,21 @@ pub(crate) async fn run(context: Arc<Context>, first: FirstState, stop: Stop) {
 }
 
 async fn write(context: &Context, first: FirstState) {
-    until_decided(context, Command::InitCluster(InitCluster { settings: first.settings })).await;
+    until_decided(
+        context,
+        Command::InitCluster(InitCluster {
+            settings: first.settings,
+        }),
+    )
+    .await;
     // A token that an administrator revoked must not come back with the next start.
     if context.replica.read(|state| state.last_ids.token == 0) {
         let name = Name::parse("first-admin").expect("the name keeps the rule for names");
-        let token = IssueApiToken { hash: first.admin, name, scope: Scope::Admin };
+        let token = IssueApiToken {
+            hash: first.admin,
+            name,
+            scope: Scope::Admin,
+        };
         until_decided(context, Command::IssueApiToken(token)).await;
     }
 }
@@ -92,7 +105,10 @@ async fn until_decided(context: &Context, command: Command) {
                 break;
             }
             Ok(_) => {
-                tracing::info!(command = command.name(), "the cluster's first state was written");
+                tracing::info!(
+                    command = command.name(),
+                    "the cluster's first state was written"
+                );
                 break;
             }
             Err(error) => tracing::debug!(%error, "the cluster's first state waits"),
@@ -123,7 +139,13 @@ mod tests {
     #[test]
     fn a_hash_has_sixty_four_hex_digits() {
         assert_eq!(parse_hash(&"0a".repeat(32)), Some([10; 32]));
-        for text in ["", "0a", &"0g".repeat(32), &"0a".repeat(33), &"+1".repeat(32)] {
+        for text in [
+            "",
+            "0a",
+            &"0g".repeat(32),
+            &"0a".repeat(33),
+            &"+1".repeat(32),
+        ] {
             assert_eq!(parse_hash(text), None, "{text}");
         }
     }

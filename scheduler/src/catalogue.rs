@@ -9,8 +9,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use picket_rt::stop::Stop;
-use picket_scheduler_core::command::{PointCatalogue, Pointed};
 use picket_scheduler_core::command::Command;
+use picket_scheduler_core::command::{PointCatalogue, Pointed};
 use picket_scheduler_core::reply::Reply;
 use picket_storage::pg::PgError;
 use picket_storage::pg::catalogue::{Catalogue, ShardChange};
@@ -46,10 +46,18 @@ enum BuildError {
 
 /// Builds until `stop`; runs only while this member leads.
 pub(crate) async fn run(ctx: Arc<Context>, stop: Stop) {
-    let Some(shards) = wait_for_settings(&ctx, &stop).await else { return };
-    let builder = Builder { catalogue: Catalogue::new(ctx.pg.clone(), shards), ctx };
+    let Some(shards) = wait_for_settings(&ctx, &stop).await else {
+        return;
+    };
+    let builder = Builder {
+        catalogue: Catalogue::new(ctx.pg.clone(), shards),
+        ctx,
+    };
     let mut failing = false;
-    let mut feed = Feed { since: CatalogueVersion::default(), missing: builder.missing_blobs().await };
+    let mut feed = Feed {
+        since: CatalogueVersion::default(),
+        missing: builder.missing_blobs().await,
+    };
     while !stop.is_requested() {
         let built = tokio::select! {
             biased;
@@ -81,7 +89,10 @@ pub(crate) async fn run(ctx: Arc<Context>, stop: Stop) {
 async fn wait_for_settings(ctx: &Context, stop: &Stop) -> Option<u32> {
     let mut applied = ctx.replica.applied();
     loop {
-        if let Some(shards) = ctx.replica.read(|state| state.settings.as_ref().map(|settings| settings.shards)) {
+        if let Some(shards) = ctx
+            .replica
+            .read(|state| state.settings.as_ref().map(|settings| settings.shards))
+        {
             return Some(shards);
         }
         tokio::select! {
@@ -109,7 +120,11 @@ impl Builder {
     async fn build(&self, feed: &mut Feed) -> Result<usize, BuildError> {
         let changes = self.catalogue.changes_since(feed.since).await?;
         let newest = changes.last().map(|change| change.version);
-        let mut wanted: BTreeSet<_> = changes.iter().filter(|change| self.is_news(change)).map(place).collect();
+        let mut wanted: BTreeSet<_> = changes
+            .iter()
+            .filter(|change| self.is_news(change))
+            .map(place)
+            .collect();
         wanted.append(&mut feed.missing.clone());
         let wanted: Vec<_> = wanted.into_iter().collect();
         for some in wanted.chunks(SHARDS_AT_ONCE) {
@@ -122,15 +137,24 @@ impl Builder {
 
     /// Whether the machine does not point at this version yet.
     fn is_news(&self, change: &ShardChange) -> bool {
-        let pointed = self.ctx.replica.read(|state| state.catalogue.get(&place(change)).map(|pointer| pointer.version));
+        let pointed = self.ctx.replica.read(|state| {
+            state
+                .catalogue
+                .get(&place(change))
+                .map(|pointer| pointer.version)
+        });
         pointed.is_none_or(|pointed| change.version > pointed)
     }
 
     /// Shards that are pointed at whose blob nobody has: every cache may lose its oldest.
     async fn missing_blobs(&self) -> BTreeSet<(GroupId, ShardId)> {
         let pointers: Vec<_> = self.ctx.replica.read(|state| {
-            let each = state.catalogue.iter().filter(|(_, pointer)| pointer.checks > 0);
-            each.map(|(&place, pointer)| (place, pointer.blob)).collect()
+            let each = state
+                .catalogue
+                .iter()
+                .filter(|(_, pointer)| pointer.checks > 0);
+            each.map(|(&place, pointer)| (place, pointer.blob))
+                .collect()
         });
         let mut missing = BTreeSet::new();
         for (place, blob) in pointers {
@@ -147,7 +171,11 @@ impl Builder {
         let mut pointers = Vec::with_capacity(wanted.len());
         for shard in &self.catalogue.shards_checks(wanted).await? {
             let pointed = self.store(shard)?;
-            let change = ShardChange { group: pointed.group, shard: pointed.shard, version: pointed.version };
+            let change = ShardChange {
+                group: pointed.group,
+                shard: pointed.shard,
+                version: pointed.version,
+            };
             if self.is_news(&change) {
                 pointers.push(pointed);
             }
@@ -155,22 +183,48 @@ impl Builder {
         if pointers.is_empty() {
             return Ok(());
         }
-        match self.ctx.replica.propose(Command::PointCatalogue(PointCatalogue { pointers })).await? {
+        match self
+            .ctx
+            .replica
+            .propose(Command::PointCatalogue(PointCatalogue { pointers }))
+            .await?
+        {
             Reply::Rejected(reject) => Err(BuildError::Rejected(reject.to_string())),
             _ => Ok(()),
         }
     }
 
     fn store(&self, shard: &ShardCatalogue) -> Result<Pointed, BuildError> {
-        let &ShardCatalogue { group, shard: number, version, ref checks } = shard;
-        let bytes = encode_blob(shard).map_err(|source| BuildError::Encode { group, shard: number, source })?;
+        let &ShardCatalogue {
+            group,
+            shard: number,
+            version,
+            ref checks,
+        } = shard;
+        let bytes = encode_blob(shard).map_err(|source| BuildError::Encode {
+            group,
+            shard: number,
+            source,
+        })?;
         let blob: BlobHash = self.ctx.blobs.put(bytes);
         let present: BTreeSet<CheckId> = checks.iter().map(|check| check.id).collect();
         let gone = self.ctx.replica.read(|state| {
-            state.index.open_in(group, number).filter(|check| !present.contains(check)).collect()
+            state
+                .index
+                .open_in(group, number)
+                .filter(|check| !present.contains(check))
+                .collect()
         });
-        let checks = u32::try_from(checks.len()).expect("a blob holds at most SHARD_CHECKS_MAX checks");
-        Ok(Pointed { group, shard: number, version, blob, checks, gone })
+        let checks =
+            u32::try_from(checks.len()).expect("a blob holds at most SHARD_CHECKS_MAX checks");
+        Ok(Pointed {
+            group,
+            shard: number,
+            version,
+            blob,
+            checks,
+            gone,
+        })
     }
 }
 

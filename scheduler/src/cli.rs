@@ -84,17 +84,29 @@ enum Ca {
 impl Cli {
     pub(crate) fn run(self) -> anyhow::Result<()> {
         match self.action {
-            Action::Run { config, exit_with_parent } => run(&config, exit_with_parent),
+            Action::Run {
+                config,
+                exit_with_parent,
+            } => run(&config, exit_with_parent),
             Action::Init { config } => {
                 let config = Config::load(&config)?;
-                let cluster = config.cluster.context("`[cluster]` is missing: only the member that forms the cluster is initialised")?;
+                let cluster = config.cluster.context(
+                    "`[cluster]` is missing: only the member that forms the cluster is initialised",
+                )?;
                 print(&setup::create_admin_token(&cluster.admin_token_hash)?)
             }
-            Action::Postgres { dir, url_file, exit_with_parent } => postgres(&dir, &url_file, exit_with_parent),
+            Action::Postgres {
+                dir,
+                url_file,
+                exit_with_parent,
+            } => postgres(&dir, &url_file, exit_with_parent),
             Action::Ca(Ca::Init { dir }) => print(&setup::create_authority(&dir)?),
-            Action::Ca(Ca::IssueMember { ca, member, names, out }) => {
-                Ok(setup::issue_member(&ca, member, &names, &out)?)
-            }
+            Action::Ca(Ca::IssueMember {
+                ca,
+                member,
+                names,
+                out,
+            }) => Ok(setup::issue_member(&ca, member, &names, &out)?),
         }
     }
 }

@@ -135,7 +135,11 @@ pub struct RaftSettings {
 
 impl Default for RaftSettings {
     fn default() -> Self {
-        Self { heartbeat_ms: 250, election_min_ms: 1_000, election_max_ms: 2_000 }
+        Self {
+            heartbeat_ms: 250,
+            election_min_ms: 1_000,
+            election_max_ms: 2_000,
+        }
     }
 }
 
@@ -177,7 +181,10 @@ pub struct BlobCacheSettings {
 
 impl Default for BlobCacheSettings {
     fn default() -> Self {
-        Self { memory_mib: 64, disk_mib: 1_024 }
+        Self {
+            memory_mib: 64,
+            disk_mib: 1_024,
+        }
     }
 }
 
@@ -203,25 +210,43 @@ impl Config {
         if ids.len() != members.len() {
             return refuse("mesh.members", "an id appears twice".to_owned());
         }
-        if members.len() > MEMBERS_MAX || members.len() % 2 == 0 {
+        if members.len() > MEMBERS_MAX || members.len().is_multiple_of(2) {
             let got = members.len();
-            return refuse("mesh.members", format!("expected 1, 3, 5 or {MEMBERS_MAX} members, got {got}"));
+            return refuse(
+                "mesh.members",
+                format!("expected 1, 3, 5 or {MEMBERS_MAX} members, got {got}"),
+            );
         }
         if !ids.contains(&self.member) {
-            return refuse("mesh.members", format!("this member, {}, is not among them", self.member));
+            return refuse(
+                "mesh.members",
+                format!("this member, {}, is not among them", self.member),
+            );
         }
         if self.mesh.bootstrap && self.cluster.is_none() {
-            return refuse("cluster", "the member that forms the cluster needs its settings".to_owned());
+            return refuse(
+                "cluster",
+                "the member that forms the cluster needs its settings".to_owned(),
+            );
         }
         let raft = &self.raft;
         if raft.heartbeat_ms == 0 || raft.election_min_ms < 2 * raft.heartbeat_ms {
-            return refuse("raft.election_min_ms", "expected at least two heartbeats".to_owned());
+            return refuse(
+                "raft.election_min_ms",
+                "expected at least two heartbeats".to_owned(),
+            );
         }
         if raft.election_max_ms <= raft.election_min_ms {
-            return refuse("raft.election_max_ms", "expected more than `raft.election_min_ms`".to_owned());
+            return refuse(
+                "raft.election_max_ms",
+                "expected more than `raft.election_min_ms`".to_owned(),
+            );
         }
         if self.api.certificate.is_some() != self.api.key.is_some() {
-            return refuse("api.key", "expected both `api.certificate` and `api.key`, or neither".to_owned());
+            return refuse(
+                "api.key",
+                "expected both `api.certificate` and `api.key`, or neither".to_owned(),
+            );
         }
         Ok(())
     }
@@ -229,7 +254,11 @@ impl Config {
     /// The members as pairs.
     #[must_use]
     pub fn members(&self) -> Vec<(MemberId, String)> {
-        self.mesh.members.iter().map(|member| (member.id, member.address.clone())).collect()
+        self.mesh
+            .members
+            .iter()
+            .map(|member| (member.id, member.address.clone()))
+            .collect()
     }
 }
 
@@ -316,13 +345,27 @@ mod tests {
     fn contradictions_are_named() {
         let cases = [
             ("member = \"mem_1\"", "member = \"mem_9\"", "mesh.members"),
-            ("[cluster]\n        name = \"example\"\n        admin_token_hash = \"/etc/picket/admin.sha256\"", "", "cluster"),
-            ("[postgres]", "[raft]\nelection_max_ms = 900\n[postgres]", "raft.election_max_ms"),
-            ("[postgres]", "[raft]\nheartbeat_ms = 900\n[postgres]", "raft.election_min_ms"),
+            (
+                "[cluster]\n        name = \"example\"\n        admin_token_hash = \"/etc/picket/admin.sha256\"",
+                "",
+                "cluster",
+            ),
+            (
+                "[postgres]",
+                "[raft]\nelection_max_ms = 900\n[postgres]",
+                "raft.election_max_ms",
+            ),
+            (
+                "[postgres]",
+                "[raft]\nheartbeat_ms = 900\n[postgres]",
+                "raft.election_min_ms",
+            ),
         ];
         for (from, to, key) in cases {
             assert!(EXAMPLE.contains(from), "{from}");
-            let error = parse(&EXAMPLE.replace(from, to)).expect_err(key).to_string();
+            let error = parse(&EXAMPLE.replace(from, to))
+                .expect_err(key)
+                .to_string();
             assert!(error.contains(key), "{error}");
         }
     }

@@ -9,7 +9,7 @@ use std::time::Duration;
 use picket_rt::stop::Stop;
 use picket_rt::telemetry::{current_trace, set_parent};
 use picket_scheduler_core::command::expire_orders::EXPIRED_MAX;
-use picket_scheduler_core::command::{Command, Expired, ExpireOrders};
+use picket_scheduler_core::command::{Command, ExpireOrders, Expired};
 use picket_scheduler_core::confirm::{Driver, Effect, Vantage};
 use picket_scheduler_core::state::State;
 use picket_wire::blob::ShardCatalogue;
@@ -38,7 +38,9 @@ pub(crate) async fn run(context: Arc<Context>, stop: Stop) {
         let index = applied.borrow_and_update().index;
         let now = context.clock.now();
         let vantages = vantages(&context, now);
-        let effects = context.replica.read(|state| driver.step(now, state, &vantages));
+        let effects = context
+            .replica
+            .read(|state| driver.step(now, state, &vantages));
         let perform = perform(&context, effects);
         tokio::select! {
             biased;
@@ -46,7 +48,11 @@ pub(crate) async fn run(context: Arc<Context>, stop: Stop) {
             () = perform => {}
         }
         let changed = async {
-            if applied.wait_for(|applied| applied.index > index).await.is_ok() {
+            if applied
+                .wait_for(|applied| applied.index > index)
+                .await
+                .is_ok()
+            {
                 tokio::time::sleep(SETTLE).await;
             }
         };
@@ -62,7 +68,11 @@ pub(crate) async fn run(context: Arc<Context>, stop: Stop) {
 /// Agents that can be asked now: connected here, with a lease, admitted, not drained.
 fn vantages(context: &Context, now: Timestamp) -> Vec<Vantage> {
     let connected = context.sessions.connected();
-    let live = context.leader_view.alive(now).map(|alive| alive.live).unwrap_or_default();
+    let live = context
+        .leader_view
+        .alive(now)
+        .map(|alive| alive.live)
+        .unwrap_or_default();
     context.replica.read(|state| {
         let vantage = |seen: &crate::gateway::sessions::Connected| {
             let agent = state.agents.get(&seen.agent)?;
@@ -100,16 +110,25 @@ async fn expire(context: &Context, orders: Vec<Expired>) {
 }
 
 async fn ask(context: &Context, id: OrderId, agents: &[AgentId]) {
-    let Some(question) = context.replica.read(|state| Question::of(state, id)) else { return };
+    let Some(question) = context.replica.read(|state| Question::of(state, id)) else {
+        return;
+    };
     let Some(shard) = context.blobs.shard(&question.blob).await else {
         tracing::warn!(order = %id, "the catalogue of an order is nowhere");
         return;
     };
-    let Some(spec) = find(&shard, question.check) else { return };
+    let Some(spec) = find(&shard, question.check) else {
+        return;
+    };
     let within = question.deadline.since(context.clock.now());
     let trace = asking(id, question.trace);
     for agent in agents {
-        let order = ProbeOrder { order: id, check: spec.clone(), within, trace };
+        let order = ProbeOrder {
+            order: id,
+            check: spec.clone(),
+            within,
+            trace,
+        };
         if context.sessions.send(*agent, ToAgent::Probe(order)) {
             telemetry::orders_sent(1);
         }
@@ -129,13 +148,21 @@ impl Question {
         let order = state.orders.get(&id)?;
         let pointer = state.catalogue.get(&(order.group, order.shard))?;
         let check = order.check.check;
-        Some(Self { check, blob: pointer.blob, deadline: order.deadline, trace: order.trace })
+        Some(Self {
+            check,
+            blob: pointer.blob,
+            deadline: order.deadline,
+            trace: order.trace,
+        })
     }
 }
 
 /// Checks in a blob are in the order of their ids.
 fn find(shard: &ShardCatalogue, check: CheckId) -> Option<&CheckSpec> {
-    let at = shard.checks.binary_search_by_key(&check, |spec| spec.id).ok()?;
+    let at = shard
+        .checks
+        .binary_search_by_key(&check, |spec| spec.id)
+        .ok()?;
     shard.checks.get(at)
 }
 

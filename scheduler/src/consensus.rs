@@ -32,9 +32,9 @@ use tokio::runtime::Runtime;
 use tokio::sync::{oneshot, watch};
 
 use self::log::LogStore;
-pub use self::machine::{Applied, RestoreReplicaError};
 pub(crate) use self::machine::Replica;
 use self::machine::StateMachine;
+pub use self::machine::{Applied, RestoreReplicaError};
 pub(crate) use self::network::{
     ServeError, SnapshotHead, read_index_reply, read_index_request, snapshot_head,
 };
@@ -149,7 +149,9 @@ pub(crate) struct Consensus {
 
 impl fmt::Debug for Consensus {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Consensus").field("member", &self.me).finish_non_exhaustive()
+        f.debug_struct("Consensus")
+            .field("member", &self.me)
+            .finish_non_exhaustive()
     }
 }
 
@@ -164,22 +166,38 @@ impl Consensus {
         let config = config_of(settings)?;
         let lock = lock(dir)?;
         let log_dir = dir.join("log");
-        let log = LogStore::open(&log_dir, lock)
-            .map_err(|source| StartConsensusError::Log { dir: log_dir, source })?;
+        let log = LogStore::open(&log_dir, lock).map_err(|source| StartConsensusError::Log {
+            dir: log_dir,
+            source,
+        })?;
         let machine = StateMachine::open(&dir.join("snapshots"))?;
         check_snapshot_meets_log(&log, &machine).await?;
         let replica = machine.replica();
         let runtime = OwnRuntime::start()?;
         let network = network::Network { peers };
         let starting = Raft::new(me.0, config, network, log.clone(), machine);
-        let raft = runtime.run(starting).await.map_err(|e| StartConsensusError::Raft(e.to_string()))?;
-        Ok(Self { raft, log, replica, me, runtime: Arc::new(runtime) })
+        let raft = runtime
+            .run(starting)
+            .await
+            .map_err(|e| StartConsensusError::Raft(e.to_string()))?;
+        Ok(Self {
+            raft,
+            log,
+            replica,
+            me,
+            runtime: Arc::new(runtime),
+        })
     }
 
     /// Forms the cluster when this member has never heard of one. A no-op otherwise.
-    pub(crate) async fn bootstrap(&self, members: &[(MemberId, String)]) -> Result<(), StartConsensusError> {
-        let nodes: BTreeMap<u64, BasicNode> =
-            members.iter().map(|(id, address)| (id.0, BasicNode::new(address))).collect();
+    pub(crate) async fn bootstrap(
+        &self,
+        members: &[(MemberId, String)],
+    ) -> Result<(), StartConsensusError> {
+        let nodes: BTreeMap<u64, BasicNode> = members
+            .iter()
+            .map(|(id, address)| (id.0, BasicNode::new(address)))
+            .collect();
         match self.raft.initialize(nodes).await {
             Ok(()) => {
                 tracing::info!(members = members.len(), "a new cluster was formed");
@@ -197,7 +215,11 @@ impl Consensus {
         entry: Vec<u8>,
     ) -> Result<impl Future<Output = Result<Reply, WriteError>> + Send + use<>, WriteError> {
         let proposal = Proposal(Bytes::from(entry));
-        let reply = self.raft.client_write_ff(proposal).await.map_err(|_fatal| WriteError::Stopped)?;
+        let reply = self
+            .raft
+            .client_write_ff(proposal)
+            .await
+            .map_err(|_fatal| WriteError::Stopped)?;
         Ok(async move {
             match reply.await {
                 Ok(Ok(written)) => {
@@ -207,7 +229,9 @@ impl Consensus {
                 Ok(Err(ClientWriteError::ForwardToLeader(forward))) => {
                     Err(WriteError::NotLeader(forward.leader_id.map(MemberId)))
                 }
-                Ok(Err(ClientWriteError::ChangeMembershipError(_))) | Err(_) => Err(WriteError::Stopped),
+                Ok(Err(ClientWriteError::ChangeMembershipError(_))) | Err(_) => {
+                    Err(WriteError::Stopped)
+                }
             }
         })
     }
@@ -215,7 +239,11 @@ impl Consensus {
     /// The index up to which a read must have applied to see every write acknowledged before now.
     /// Only the leader can tell, and only while a quorum still follows it.
     pub(crate) async fn read_index(&self) -> Result<Option<u64>, ServeError> {
-        let (index, _applied) = self.raft.get_read_log_id().await.map_err(|_error| ServeError::NotLeader)?;
+        let (index, _applied) = self
+            .raft
+            .get_read_log_id()
+            .await
+            .map_err(|_error| ServeError::NotLeader)?;
         Ok(index.map(|id| id.index))
     }
 
@@ -225,7 +253,11 @@ impl Consensus {
     }
 
     /// Installs a snapshot that another member sent.
-    pub(crate) async fn install(&self, head: SnapshotHead, data: Bytes) -> Result<Vec<u8>, ServeError> {
+    pub(crate) async fn install(
+        &self,
+        head: SnapshotHead,
+        data: Bytes,
+    ) -> Result<Vec<u8>, ServeError> {
         network::install(&self.raft, head, data).await
     }
 
@@ -237,7 +269,12 @@ impl Consensus {
     /// Who leads, as a level to wait on.
     pub(crate) fn leadership(&self) -> Leadership {
         let patience_ms = 2 * self.raft.config().election_timeout_max;
-        Leadership { metrics: self.raft.metrics(), me: self.me, patience_ms, seen: None }
+        Leadership {
+            metrics: self.raft.metrics(),
+            me: self.me,
+            patience_ms,
+            seen: None,
+        }
     }
 
     /// Where this member stands.
@@ -295,8 +332,11 @@ impl Leadership {
     /// Who leads now.
     pub(crate) fn now(&mut self) -> LeaderNow {
         let metrics = self.metrics.borrow_and_update();
-        let followed = metrics.millis_since_quorum_ack.is_none_or(|ms| ms <= self.patience_ms);
-        let elected = metrics.state == ServerState::Leader && metrics.current_leader == Some(self.me.0);
+        let followed = metrics
+            .millis_since_quorum_ack
+            .is_none_or(|ms| ms <= self.patience_ms);
+        let elected =
+            metrics.state == ServerState::Leader && metrics.current_leader == Some(self.me.0);
         let leads = elected && followed;
         let now = LeaderNow {
             leader: metrics.current_leader.map(MemberId),
@@ -346,12 +386,18 @@ fn config_of(settings: &RaftSettings) -> Result<Arc<Config>, StartConsensusError
         replication_lag_threshold: LAG_THRESHOLD,
         ..Config::default()
     };
-    config.validate().map(Arc::new).map_err(|error| StartConsensusError::Settings(error.to_string()))
+    config
+        .validate()
+        .map(Arc::new)
+        .map_err(|error| StartConsensusError::Settings(error.to_string()))
 }
 
 /// Takes the directory for this process; given back when the log's thread ends, however it ends.
 fn lock(dir: &Path) -> Result<File, StartConsensusError> {
-    let unusable = |source| StartConsensusError::Directory { dir: dir.to_owned(), source };
+    let unusable = |source| StartConsensusError::Directory {
+        dir: dir.to_owned(),
+        source,
+    };
     std::fs::create_dir_all(dir).map_err(unusable)?;
     let file = File::create(dir.join("lock")).map_err(unusable)?;
     match file.try_lock() {
@@ -362,8 +408,14 @@ fn lock(dir: &Path) -> Result<File, StartConsensusError> {
 }
 
 /// A log that was purged beyond the newest readable snapshot cannot rebuild the machine.
-async fn check_snapshot_meets_log(log: &LogStore, machine: &StateMachine) -> Result<(), StartConsensusError> {
-    let purged = log.purged().await.map_err(|e| StartConsensusError::Raft(e.to_string()))?;
+async fn check_snapshot_meets_log(
+    log: &LogStore,
+    machine: &StateMachine,
+) -> Result<(), StartConsensusError> {
+    let purged = log
+        .purged()
+        .await
+        .map_err(|e| StartConsensusError::Raft(e.to_string()))?;
     let snapshot = machine.restored();
     match purged {
         Some(purged) if snapshot < Some(purged) => Err(StartConsensusError::SnapshotBehindLog {
@@ -394,7 +446,9 @@ impl OwnRuntime {
         if let Some(runtime) = &*self.slot() {
             runtime.spawn(async move { drop(done.send(future.await)) });
         }
-        result.await.expect("the runtime is not stopped before it has started")
+        result
+            .await
+            .expect("the runtime is not stopped before it has started")
     }
 
     fn stop(&self) {
@@ -405,7 +459,9 @@ impl OwnRuntime {
     }
 
     fn slot(&self) -> std::sync::MutexGuard<'_, Option<Runtime>> {
-        self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+        self.0
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 }
 

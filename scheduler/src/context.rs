@@ -48,7 +48,10 @@ pub struct Context {
 
 impl fmt::Debug for Context {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Context").field("member", &self.member).field("mesh", &self.mesh).finish_non_exhaustive()
+        f.debug_struct("Context")
+            .field("member", &self.member)
+            .field("mesh", &self.mesh)
+            .finish_non_exhaustive()
     }
 }
 

@@ -13,8 +13,8 @@ use std::time::Duration;
 use picket_rt::stop::Stop;
 use picket_rt::telemetry::set_parent;
 use picket_scheduler_core::command::AdvanceCursor;
-use picket_scheduler_core::state::Consumer;
 use picket_scheduler_core::command::Command;
+use picket_scheduler_core::state::Consumer;
 use picket_wire::fact::{Fact, FactBody};
 use picket_wire::id::{FactSeq, WebhookId};
 use picket_wire::state::Verdict;
@@ -33,7 +33,10 @@ const CURSOR_EVERY: Duration = Duration::from_millis(500);
 /// Tells webhooks what happened until `stop`; runs only while this member leads.
 pub(crate) async fn run(ctx: Arc<Context>, stop: Stop) {
     let (cursor, group_wait) = ctx.replica.read(|state| {
-        let wait = state.settings.as_ref().map_or(Span::ZERO, |settings| settings.group_wait);
+        let wait = state
+            .settings
+            .as_ref()
+            .map_or(Span::ZERO, |settings| settings.group_wait);
         (state.cursor(Consumer::Delivery), wait)
     });
     let mut delivery = Delivery {
@@ -48,8 +51,12 @@ pub(crate) async fn run(ctx: Arc<Context>, stop: Stop) {
 
 /// Ends the trace that a failing probe began: what became of it.
 fn trace(fact: &Fact) {
-    let FactBody::Incident(incident) = &fact.body else { return };
-    let Some(context) = incident.trace else { return };
+    let FactBody::Incident(incident) = &fact.body else {
+        return;
+    };
+    let Some(context) = incident.trace else {
+        return;
+    };
     let verdict = incident.verdict.map_or("none", Verdict::name);
     let ended = incident.ended_at.is_some();
     let span = tracing::info_span!(
@@ -104,7 +111,8 @@ impl Delivery {
     fn read_and_send(&mut self) {
         let webhooks: BTreeMap<WebhookId, (String, String)> = self.ctx.replica.read(|state| {
             let each = state.webhooks.iter();
-            each.map(|(&id, hook)| (id, (hook.url.clone(), hook.secret.clone()))).collect()
+            each.map(|(&id, hook)| (id, (hook.url.clone(), hook.secret.clone())))
+                .collect()
         });
         let ids: Vec<WebhookId> = webhooks.keys().copied().collect();
         loop {
@@ -122,7 +130,8 @@ impl Delivery {
                 self.start(job, url.clone(), secret);
             }
         }
-        metrics::gauge!("picket_delivery_waiting").set(u32::try_from(self.outbox.waiting()).unwrap_or(u32::MAX));
+        metrics::gauge!("picket_delivery_waiting")
+            .set(u32::try_from(self.outbox.waiting()).unwrap_or(u32::MAX));
     }
 
     fn start(&mut self, job: Job, url: String, secret: &str) {
@@ -163,7 +172,10 @@ impl Delivery {
         if to <= self.stored {
             return;
         }
-        let command = Command::AdvanceCursor(AdvanceCursor { consumer: Consumer::Delivery, to });
+        let command = Command::AdvanceCursor(AdvanceCursor {
+            consumer: Consumer::Delivery,
+            to,
+        });
         match self.ctx.replica.propose(command).await {
             Ok(_) => self.stored = to,
             Err(error) => tracing::debug!(%error, "cursor not stored yet"),

@@ -45,7 +45,13 @@ impl Gateway {
         rollups: RollupInbox,
         authority: Authority,
     ) -> Self {
-        Self { context, consensus, evidence, rollups, desk: Arc::new(EnrolDesk::new(authority)) }
+        Self {
+            context,
+            consensus,
+            evidence,
+            rollups,
+            desk: Arc::new(EnrolDesk::new(authority)),
+        }
     }
 
     /// Accepts connections until `stop`; each gets a task of its own.
@@ -72,7 +78,9 @@ impl Gateway {
         let remote = arrival.remote_address();
         match arrival.complete().await {
             Ok(link) => self.serve(link, stop).await,
-            Err(error) => tracing::debug!(%remote, error = %picket_rt::chain(&error), "no handshake"),
+            Err(error) => {
+                tracing::debug!(%remote, error = %picket_rt::chain(&error), "no handshake")
+            }
         }
     }
 
@@ -87,6 +95,10 @@ impl Gateway {
 
     /// A certificate of the CA is not enough: the member must be configured too.
     fn is_member(&self, member: picket_wire::id::MemberId) -> bool {
-        self.context.mesh.members.iter().any(|(id, _)| *id == member)
+        self.context
+            .mesh
+            .members
+            .iter()
+            .any(|(id, _)| *id == member)
     }
 }

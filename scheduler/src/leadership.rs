@@ -34,7 +34,10 @@ pub(crate) async fn run(context: Arc<Context>, stop: Stop) {
             return;
         }
         if let Some(term) = now.my_term {
-            let term = Term { context: Arc::clone(&context), term };
+            let term = Term {
+                context: Arc::clone(&context),
+                term,
+            };
             if !term.serve(&mut leadership, &stop).await {
                 return;
             }
@@ -60,7 +63,11 @@ pub(crate) async fn run_gauges(context: Arc<Context>, stop: Stop) {
         }
         telemetry::raft(&context.replica.raft());
         let orders = context.replica.read(|state| state.orders.len());
-        telemetry::mesh(context.sessions.connected().len(), context.leader_view.leases().len(), orders);
+        telemetry::mesh(
+            context.sessions.connected().len(),
+            context.leader_view.leases().len(),
+            orders,
+        );
     }
 }
 
@@ -127,8 +134,15 @@ impl Term {
     fn begin(&self, tasks: &TaskSet, duties: &Stop) {
         let context = &self.context;
         let now = context.clock.now();
-        let connected = context.sessions.numbers().into_iter().map(|(agent, _)| agent).collect();
-        context.replica.read(|state| context.leader_view.begin(self.term, state, &connected, now));
+        let connected = context
+            .sessions
+            .numbers()
+            .into_iter()
+            .map(|(agent, _)| agent)
+            .collect();
+        context
+            .replica
+            .read(|state| context.leader_view.begin(self.term, state, &connected, now));
         tracing::info!(term = self.term, "leads");
         let with = || (Arc::clone(context), duties.clone());
         let (c, s) = with();

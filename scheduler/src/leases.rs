@@ -36,19 +36,38 @@ pub(crate) struct Alive {
 
 impl Default for LeaderView {
     fn default() -> Self {
-        Self { fleet: Arc::default(), term: Arc::new(watch::Sender::new(None)) }
+        Self {
+            fleet: Arc::default(),
+            term: Arc::new(watch::Sender::new(None)),
+        }
     }
 }
 
 impl LeaderView {
     /// This member begins to lead: everybody in `state` who owns a slot or is `connected` gets a
     /// lease.
-    pub(crate) fn begin(&self, term: u64, state: &State, connected: &BTreeSet<AgentId>, now: Timestamp) {
-        let ttl = state.settings.as_ref().map(|settings| settings.lease_ttl).unwrap_or_default();
+    pub(crate) fn begin(
+        &self,
+        term: u64,
+        state: &State,
+        connected: &BTreeSet<AgentId>,
+        now: Timestamp,
+    ) {
+        let ttl = state
+            .settings
+            .as_ref()
+            .map(|settings| settings.lease_ttl)
+            .unwrap_or_default();
         let counts = |agent| connected.contains(agent) || state.slots_of(*agent).next().is_some();
-        let agents = state.agents.iter().filter(|(id, agent)| counts(id) && !agent.is_revoked());
+        let agents = state
+            .agents
+            .iter()
+            .filter(|(id, agent)| counts(id) && !agent.is_revoked());
         let book = LeaseBook::new_leader(ttl, now, agents.map(|(&id, agent)| (id, &agent.region)));
-        *self.fleet() = Some(Fleet { book, frozen: BTreeSet::new() });
+        *self.fleet() = Some(Fleet {
+            book,
+            frozen: BTreeSet::new(),
+        });
         self.term.send_replace(Some(term));
     }
 
@@ -88,20 +107,29 @@ impl LeaderView {
         let mut fleet = self.fleet();
         let fleet = fleet.as_mut()?;
         fleet.frozen = fleet.book.frozen(now);
-        Some(Alive { live: fleet.book.live(now), frozen: fleet.frozen.clone() })
+        Some(Alive {
+            live: fleet.book.live(now),
+            frozen: fleet.frozen.clone(),
+        })
     }
 
     /// Who has or had a lease, and until when.
     #[must_use]
     pub fn leases(&self) -> Vec<(AgentId, Timestamp)> {
-        self.fleet().as_ref().map(|fleet| fleet.book.leases().collect()).unwrap_or_default()
+        self.fleet()
+            .as_ref()
+            .map(|fleet| fleet.book.leases().collect())
+            .unwrap_or_default()
     }
 
     /// Regions in which nothing is moved, because too many agents went silent at once.
     #[must_use]
     pub fn frozen(&self) -> Vec<Name> {
         let fleet = self.fleet();
-        fleet.as_ref().map(|fleet| fleet.frozen.iter().cloned().collect()).unwrap_or_default()
+        fleet
+            .as_ref()
+            .map(|fleet| fleet.frozen.iter().cloned().collect())
+            .unwrap_or_default()
     }
 
     /// The book is whole after each call, so a panic elsewhere spoils nothing.

@@ -107,13 +107,33 @@ impl Node {
     /// # Errors
     /// When a file, a socket or a setting is not as it must be. Postgres and other members may be
     /// away.
-    pub async fn start(config: Config, metrics: Option<Metrics>, stop: Stop) -> Result<Self, StartError> {
+    pub async fn start(
+        config: Config,
+        metrics: Option<Metrics>,
+        stop: Stop,
+    ) -> Result<Self, StartError> {
         let parts = Parts::open(&config).await?;
-        let Parts { mesh, listen, authority, peers, consensus, blobs, pg } = parts;
+        let Parts {
+            mesh,
+            listen,
+            authority,
+            peers,
+            consensus,
+            blobs,
+            pg,
+        } = parts;
         let clock = Clock::system();
-        let replica = ReplicaHandle::new(consensus.clone(), peers.clone(), clock.clone(), config.member);
-        let mesh_info =
-            MeshInfo { listen, members: config.members(), ca_fingerprint: authority.fingerprint() };
+        let replica = ReplicaHandle::new(
+            consensus.clone(),
+            peers.clone(),
+            clock.clone(),
+            config.member,
+        );
+        let mesh_info = MeshInfo {
+            listen,
+            members: config.members(),
+            ca_fingerprint: authority.fingerprint(),
+        };
         let context = Arc::new(Context {
             member: config.member,
             config: Arc::new(config),
@@ -131,7 +151,17 @@ impl Node {
         let set = || TaskSet::new(stop.clone());
         let (duties_stop, lines_stop) = (Stop::new(), Stop::new());
         let (front, duties, lines) = (set(), set(), set());
-        let node = Self { context, consensus, mesh, front, duties, duties_stop, lines, lines_stop, stop };
+        let node = Self {
+            context,
+            consensus,
+            mesh,
+            front,
+            duties,
+            duties_stop,
+            lines,
+            lines_stop,
+            stop,
+        };
         peers.keep_up(&node.mesh, &node.lines, &node.lines_stop);
         node.form_cluster().await?;
         node.spawn_front(authority);
@@ -157,17 +187,43 @@ impl Node {
     pub async fn finish(self) -> Result<(), StopError> {
         self.stop.requested().await;
         let mut late = Vec::new();
-        late.extend(self.front.join_all(FRONT_ENDS).await.err().into_iter().flatten());
+        late.extend(
+            self.front
+                .join_all(FRONT_ENDS)
+                .await
+                .err()
+                .into_iter()
+                .flatten(),
+        );
         self.duties_stop.request();
-        late.extend(self.duties.join_all(DUTIES_END).await.err().into_iter().flatten());
-        if tokio::time::timeout(CONSENSUS_ENDS, self.consensus.stop()).await.is_err() {
+        late.extend(
+            self.duties
+                .join_all(DUTIES_END)
+                .await
+                .err()
+                .into_iter()
+                .flatten(),
+        );
+        if tokio::time::timeout(CONSENSUS_ENDS, self.consensus.stop())
+            .await
+            .is_err()
+        {
             late.push("consensus");
         }
         self.lines_stop.request();
         self.mesh.close(CloseCode::Stopping).await;
-        late.extend(self.lines.join_all(FRONT_ENDS).await.err().into_iter().flatten());
+        late.extend(
+            self.lines
+                .join_all(FRONT_ENDS)
+                .await
+                .err()
+                .into_iter()
+                .flatten(),
+        );
         self.context.blobs.close().await;
-        let failures = [&self.front, &self.duties, &self.lines].into_iter().find_map(TaskSet::first_failure);
+        let failures = [&self.front, &self.duties, &self.lines]
+            .into_iter()
+            .find_map(TaskSet::first_failure);
         match failures {
             Some(failure) => Err(failure.into()),
             None if late.is_empty() => Ok(()),
@@ -178,11 +234,17 @@ impl Node {
     /// Forms a new cluster, when this member is told to and has never heard of one.
     async fn form_cluster(&self) -> Result<(), StartError> {
         let config = &self.context.config;
-        let (true, Some(cluster)) = (config.mesh.bootstrap, &config.cluster) else { return Ok(()) };
+        let (true, Some(cluster)) = (config.mesh.bootstrap, &config.cluster) else {
+            return Ok(());
+        };
         let first = bootstrap::FirstState::read(cluster)?;
         self.consensus.bootstrap(&config.members()).await?;
         let (context, stop) = (Arc::clone(&self.context), self.stop.clone());
-        self.front.spawn("bootstrap", Policy::Essential, bootstrap::run(context, first, stop));
+        self.front.spawn(
+            "bootstrap",
+            Policy::Essential,
+            bootstrap::run(context, first, stop),
+        );
         Ok(())
     }
 
@@ -192,7 +254,12 @@ impl Node {
         let (evidence, evidence_inbox) = EvidenceInbox::new();
         let (rollups, rollup_inbox) = RollupInbox::new(RollupStore::new(context.pg.clone()));
         let sessions = || context.sessions.clone();
-        let batcher = run_batcher(context.replica.clone(), sessions(), evidence_inbox, stop.clone());
+        let batcher = run_batcher(
+            context.replica.clone(),
+            sessions(),
+            evidence_inbox,
+            stop.clone(),
+        );
         self.front.spawn("evidence", Policy::Essential, batcher);
         let writer = run_writer(rollups.clone(), sessions(), rollup_inbox, stop.clone());
         self.front.spawn("rollups", Policy::Essential, writer);
@@ -232,10 +299,18 @@ struct Parts {
 impl Parts {
     async fn open(config: &Config) -> Result<Self, StartError> {
         let settings = &config.mesh;
-        let unread = |dir: &PathBuf, source| StartError::Identity { dir: dir.clone(), source };
-        let identity = Identity::load(&settings.identity).map_err(|e| unread(&settings.identity, e))?;
-        let authority = Authority::load(&settings.authority).map_err(|e| unread(&settings.authority, e))?;
-        let pg = Pg::connect(&PgSettings { pool: config.postgres.pool, ..PgSettings::new(&config.postgres.url) })?;
+        let unread = |dir: &PathBuf, source| StartError::Identity {
+            dir: dir.clone(),
+            source,
+        };
+        let identity =
+            Identity::load(&settings.identity).map_err(|e| unread(&settings.identity, e))?;
+        let authority =
+            Authority::load(&settings.authority).map_err(|e| unread(&settings.authority, e))?;
+        let pg = Pg::connect(&PgSettings {
+            pool: config.postgres.pool,
+            ..PgSettings::new(&config.postgres.url)
+        })?;
         let mesh = Mesh::bind(settings.listen, &identity)?;
         let listen = mesh.local_addr().map_err(StartError::Address)?;
         let peers = Peers::new(config.member, &config.members());
@@ -246,7 +321,16 @@ impl Parts {
         });
         let blobs = Blobs::new(store.await?, peers.clone());
         let raft_dir = config.data_dir.join("raft");
-        let consensus = Consensus::start(&config.raft, config.member, &raft_dir, peers.clone()).await?;
-        Ok(Self { mesh, listen, authority, peers, consensus, blobs, pg })
+        let consensus =
+            Consensus::start(&config.raft, config.member, &raft_dir, peers.clone()).await?;
+        Ok(Self {
+            mesh,
+            listen,
+            authority,
+            peers,
+            consensus,
+            blobs,
+            pg,
+        })
     }
 }

@@ -8,7 +8,9 @@ use std::time::Duration;
 
 use picket_wire::id::{AgentId, CheckId};
 use picket_wire::latency;
-use picket_wire::peer::{self, AgentSeen, LatenessSeen, LeaderHint, PeerReply, PeerRequest, ProbeSeen};
+use picket_wire::peer::{
+    self, AgentSeen, LatenessSeen, LeaderHint, PeerReply, PeerRequest, ProbeSeen,
+};
 use picket_wire::time::Timestamp;
 
 use crate::context::Context;
@@ -38,8 +40,14 @@ pub async fn now(ctx: &Context, checks: &[CheckId]) -> Observed {
     if ctx.leader_view.leads() {
         return index(local(ctx, checks), checks);
     }
-    let Some(leader) = ctx.replica.leader() else { return Observed::default() };
-    match ctx.replica.ask(leader, &PeerRequest::Observe(checks.to_vec()), ASK_WITHIN).await {
+    let Some(leader) = ctx.replica.leader() else {
+        return Observed::default();
+    };
+    match ctx
+        .replica
+        .ask(leader, &PeerRequest::Observe(checks.to_vec()), ASK_WITHIN)
+        .await
+    {
         Ok(PeerReply::Observed(observed)) => index(observed, checks),
         Ok(_) => Observed::default(),
         Err(error) => {
@@ -54,17 +62,23 @@ pub(crate) fn answer(ctx: &Context, checks: &[CheckId]) -> PeerReply {
     if ctx.leader_view.leads() {
         PeerReply::Observed(local(ctx, checks))
     } else {
-        PeerReply::NotLeader(LeaderHint { leader: ctx.replica.leader() })
+        PeerReply::NotLeader(LeaderHint {
+            leader: ctx.replica.leader(),
+        })
     }
 }
 
 fn local(ctx: &Context, checks: &[CheckId]) -> peer::Observed {
-    let agents = ctx.sessions.connected().into_iter().map(|connected| AgentSeen {
-        agent: connected.agent,
-        build: connected.build,
-        healthy: connected.healthy,
-        spool_bytes: connected.spool_bytes,
-    });
+    let agents = ctx
+        .sessions
+        .connected()
+        .into_iter()
+        .map(|connected| AgentSeen {
+            agent: connected.agent,
+            build: connected.build,
+            healthy: connected.healthy,
+            spool_bytes: connected.spool_bytes,
+        });
     let lateness = ctx.live.lateness();
     peer::Observed {
         leases: ctx.leader_view.leases(),
@@ -82,17 +96,31 @@ fn local(ctx: &Context, checks: &[CheckId]) -> peer::Observed {
 
 fn probe(ctx: &Context, check: CheckId) -> Option<ProbeSeen> {
     let cell = ctx.live.get(check)?;
-    Some(ProbeSeen { at: cell.seen, latency_us: cell.latency_bucket.map(latency::midpoint_us) })
+    Some(ProbeSeen {
+        at: cell.seen,
+        latency_us: cell.latency_bucket.map(latency::midpoint_us),
+    })
 }
 
 fn index(observed: peer::Observed, checks: &[CheckId]) -> Observed {
-    let peer::Observed { leases, frozen, agents, probes, lateness } = observed;
+    let peer::Observed {
+        leases,
+        frozen,
+        agents,
+        probes,
+        lateness,
+    } = observed;
     Observed {
         led: true,
         leases: leases.into_iter().collect(),
         frozen,
         agents: agents.into_iter().map(|seen| (seen.agent, seen)).collect(),
-        probes: checks.iter().copied().zip(probes).filter_map(|(check, seen)| Some((check, seen?))).collect(),
+        probes: checks
+            .iter()
+            .copied()
+            .zip(probes)
+            .filter_map(|(check, seen)| Some((check, seen?)))
+            .collect(),
         lateness,
     }
 }

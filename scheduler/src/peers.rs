@@ -90,12 +90,14 @@ impl Peers {
             asked_at: AtomicU64::new(0),
             origin: Instant::now(),
         };
-        Self { lines: Arc::new(others.map(|other| (other.0, line(other))).collect()) }
+        Self {
+            lines: Arc::new(others.map(|other| (other.0, line(other))).collect()),
+        }
     }
 
     /// Starts to keep the lines up, from `mesh`, until `stop`.
     pub(crate) fn keep_up(&self, mesh: &Mesh, tasks: &TaskSet, stop: &Stop) {
-        for member in self.lines.keys().copied() {
+        for &member in self.lines.keys() {
             let (peers, mesh, stop) = (self.clone(), mesh.clone(), stop.clone());
             tasks.spawn("peer line", Policy::Essential, async move {
                 if let Some(line) = peers.lines.get(&member) {
@@ -144,8 +146,12 @@ impl Line {
     /// The connection that stands, unless it has been silent for too long.
     fn standing(&self) -> Option<Link> {
         let link = self.link.borrow().clone()?;
-        let now = u64::try_from(self.origin.elapsed().as_millis()).unwrap_or(u64::MAX).saturating_add(1);
-        let asked = self.asked_at.compare_exchange(0, now, Ordering::Relaxed, Ordering::Relaxed);
+        let now = u64::try_from(self.origin.elapsed().as_millis())
+            .unwrap_or(u64::MAX)
+            .saturating_add(1);
+        let asked = self
+            .asked_at
+            .compare_exchange(0, now, Ordering::Relaxed, Ordering::Relaxed);
         let silent = asked.err().map_or(0, |since| now.saturating_sub(since));
         if u128::from(silent) > SILENCE_MAX.as_millis() {
             quic::close(&link.connection, CloseCode::Done);
@@ -178,7 +184,9 @@ impl Line {
 
     /// Dials once and waits until the connection ends; says whether there was one.
     async fn hold_one(&self, mesh: &Mesh) -> bool {
-        let Ok(Some(link)) = tokio::time::timeout(DIAL_WITHIN, self.dial(mesh)).await else { return false };
+        let Ok(Some(link)) = tokio::time::timeout(DIAL_WITHIN, self.dial(mesh)).await else {
+            return false;
+        };
         tracing::debug!(member = %self.member, "line up");
         self.answered();
         let connection = link.connection.clone();
@@ -193,7 +201,9 @@ impl Line {
         let mut addresses = tokio::net::lookup_host(self.address.as_str()).await.ok()?;
         let connected = mesh.connect(addresses.next()?, self.member).await;
         connected
-            .inspect_err(|e| tracing::debug!(member = %self.member, error = %picket_rt::chain(e), "dial"))
+            .inspect_err(
+                |e| tracing::debug!(member = %self.member, error = %picket_rt::chain(e), "dial"),
+            )
             .ok()
     }
 }
@@ -201,10 +211,14 @@ impl Line {
 async fn ask(link: &Link, message: &[u8], body: &[u8]) -> Result<PeerReply, String> {
     let text = |error: &dyn std::error::Error| picket_rt::chain(error).to_string();
     let (mut send, mut receive) = link.connection.open_bi().await.map_err(|e| text(&e))?;
-    quic::send_message(&mut send, message).await.map_err(|e| text(&e))?;
+    quic::send_message(&mut send, message)
+        .await
+        .map_err(|e| text(&e))?;
     send.write_all(body).await.map_err(|e| text(&e))?;
     send.finish().map_err(|e| text(&e))?;
-    let reply = quic::read_message(&mut receive, PAYLOAD_MAX_BYTES).await.map_err(|e| text(&e))?;
+    let reply = quic::read_message(&mut receive, PAYLOAD_MAX_BYTES)
+        .await
+        .map_err(|e| text(&e))?;
     let reply = reply.ok_or_else(|| "the stream ended without an answer".to_owned())?;
     let (_head, reply) = decode::<PeerReply>(&reply).map_err(|e| text(&e))?;
     Ok(reply)

@@ -58,7 +58,9 @@ pub(crate) async fn migrate(pg: Pg, stop: Stop) {
                 return stop.requested().await;
             }
             Err(error) if error.is_retryable() => telemetry::postgres("migrate", false),
-            Err(error) => tracing::error!(error = %picket_rt::chain(&error), "the schema stays as it is"),
+            Err(error) => {
+                tracing::error!(error = %picket_rt::chain(&error), "the schema stays as it is")
+            }
         }
         tokio::select! {
             biased;
@@ -70,9 +72,14 @@ pub(crate) async fn migrate(pg: Pg, stop: Stop) {
 
 /// Projects facts until `stop`. Only the leader does; two at once would only wait for each other.
 pub(crate) async fn run(context: Arc<Context>, stop: Stop) {
-    let shards = context.replica.read(|state| state.settings.as_ref().map(|settings| settings.shards));
+    let shards = context
+        .replica
+        .read(|state| state.settings.as_ref().map(|settings| settings.shards));
     let shards = shards.expect("a term begins when the cluster has settings");
-    let projection = Projection { projector: Projector::new(context.pg.clone(), shards), context };
+    let projection = Projection {
+        projector: Projector::new(context.pg.clone(), shards),
+        context,
+    };
     let mut backoff = Backoff::default();
     loop {
         let failure = tokio::select! {
@@ -112,7 +119,11 @@ impl Projection {
             let facts = replica.facts_after(cursor, BATCH_MAX);
             if facts.is_empty() {
                 self.advance(cursor).await;
-                if applied.wait_for(|applied| applied.facts > cursor).await.is_err() {
+                if applied
+                    .wait_for(|applied| applied.facts > cursor)
+                    .await
+                    .is_err()
+                {
                     return std::future::pending().await;
                 }
                 continue;
@@ -135,11 +146,17 @@ impl Projection {
 
     /// Tells the machine, which may then forget. When it does not hear of it, a later one will do.
     async fn advance(&self, to: FactSeq) {
-        let known = self.context.replica.read(|state| state.cursor(Consumer::Projector));
+        let known = self
+            .context
+            .replica
+            .read(|state| state.cursor(Consumer::Projector));
         if to <= known {
             return;
         }
-        let command = Command::AdvanceCursor(AdvanceCursor { consumer: Consumer::Projector, to });
+        let command = Command::AdvanceCursor(AdvanceCursor {
+            consumer: Consumer::Projector,
+            to,
+        });
         match self.context.replica.propose(command).await {
             Ok(picket_scheduler_core::reply::Reply::Rejected(reject)) => {
                 tracing::error!(%reject, "Postgres has projected facts that this cluster never stated");

@@ -6,8 +6,8 @@
 
 use std::fmt;
 use std::future::Future;
-use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
 use picket_rt::clock::Clock;
@@ -108,7 +108,9 @@ struct Inner {
 
 impl fmt::Debug for ReplicaHandle {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ReplicaHandle").field("member", &self.inner.me).finish_non_exhaustive()
+        f.debug_struct("ReplicaHandle")
+            .field("member", &self.inner.me)
+            .finish_non_exhaustive()
     }
 }
 
@@ -117,7 +119,16 @@ impl ReplicaHandle {
     pub(crate) fn new(consensus: Consensus, peers: Peers, clock: Clock, me: MemberId) -> Self {
         let permits = Semaphore::new(IN_FLIGHT_MAX);
         let stamped = AtomicI64::new(i64::MIN);
-        Self { inner: Arc::new(Inner { consensus, peers, clock, me, permits, stamped }) }
+        Self {
+            inner: Arc::new(Inner {
+                consensus,
+                peers,
+                clock,
+                me,
+                permits,
+                stamped,
+            }),
+        }
     }
 
     /// Proposes `command` and waits for what the machine says to it.
@@ -129,7 +140,11 @@ impl ReplicaHandle {
     /// See [`ProposeError`]; a refusal by the machine is `Ok(Reply::Rejected(_))`.
     pub async fn propose(&self, command: Command) -> Result<Reply, ProposeError> {
         let deadline = Instant::now() + PROPOSE_WITHIN;
-        let _permit = self.inner.permits.try_acquire().map_err(|_full| ProposeError::Overloaded)?;
+        let _permit = self
+            .inner
+            .permits
+            .try_acquire()
+            .map_err(|_full| ProposeError::Overloaded)?;
         let bytes = to_bytes(Kind::RaftEntry, &command);
         check_size(bytes.len())?;
         loop {
@@ -166,8 +181,15 @@ impl ReplicaHandle {
     pub(crate) async fn submit(
         &self,
         command: Command,
-    ) -> Result<impl Future<Output = Result<Reply, ProposeError>> + Send + use<>, ProposeError> {
-        let entry = to_bytes(Kind::RaftEntry, &Entry { at: self.stamp(), command });
+    ) -> Result<impl Future<Output = Result<Reply, ProposeError>> + Send + use<>, ProposeError>
+    {
+        let entry = to_bytes(
+            Kind::RaftEntry,
+            &Entry {
+                at: self.stamp(),
+                command,
+            },
+        );
         check_size(entry.len())?;
         let waiting = self.inner.consensus.submit(entry).await.map_err(of_write)?;
         Ok(async move { waiting.await.map_err(of_write) })
@@ -175,11 +197,14 @@ impl ReplicaHandle {
 
     async fn forward(&self, leader: MemberId, command: &[u8]) -> Result<Reply, ProposeError> {
         let request = PeerRequest::Propose(command.to_vec());
-        let answer = self.inner.peers.request(leader, &request, PROPOSE_WITHIN).await;
+        let answer = self
+            .inner
+            .peers
+            .request(leader, &request, PROPOSE_WITHIN)
+            .await;
         match answer {
-            Ok(PeerReply::Proposed(reply)) => {
-                from_bytes(Kind::RaftEntry, &reply).map_err(|_malformed| ProposeError::Unsure("the leader's reply does not read"))
-            }
+            Ok(PeerReply::Proposed(reply)) => from_bytes(Kind::RaftEntry, &reply)
+                .map_err(|_malformed| ProposeError::Unsure("the leader's reply does not read")),
             Ok(PeerReply::NotLeader(_)) => Err(ProposeError::NoLeader),
             Ok(_) => Err(ProposeError::Unsure("the leader could not say")),
             Err(error) if error.is_certainly_not_served() => Err(ProposeError::NoLeader),
@@ -199,7 +224,9 @@ impl ReplicaHandle {
         match reply {
             Ok(reply) => PeerReply::Proposed(to_bytes(Kind::RaftEntry, &reply)),
             Err(error) if error.is_certainly_not_applied() => {
-                PeerReply::NotLeader(picket_wire::peer::LeaderHint { leader: self.leader() })
+                PeerReply::NotLeader(picket_wire::peer::LeaderHint {
+                    leader: self.leader(),
+                })
             }
             Err(error) => PeerReply::Failed(error.to_string()),
         }
@@ -217,11 +244,16 @@ impl ReplicaHandle {
     /// When no leader could confirm that it still leads.
     pub async fn linearizable(&self) -> Result<(), ReadError> {
         let index = tokio::time::timeout(PROPOSE_WITHIN, self.read_index()).await;
-        let Some(index) = index.map_err(|_elapsed| ReadError::NoLeader)? else { return Ok(()) };
+        let Some(index) = index.map_err(|_elapsed| ReadError::NoLeader)? else {
+            return Ok(());
+        };
         let mut applied = self.applied();
         let reached = applied.wait_for(|applied| applied.index > index);
         let reached = tokio::time::timeout(PROPOSE_WITHIN, reached).await;
-        reached.map_err(|_elapsed| ReadError::NoLeader)?.map(drop).map_err(|_closed| ReadError::NoLeader)
+        reached
+            .map_err(|_elapsed| ReadError::NoLeader)?
+            .map(drop)
+            .map_err(|_closed| ReadError::NoLeader)
     }
 
     async fn read_index(&self) -> Option<u64> {
@@ -234,7 +266,11 @@ impl ReplicaHandle {
                 }
                 Some(leader) => {
                     let request = consensus::read_index_request();
-                    let reply = self.inner.peers.request(leader, &request, PROPOSE_WITHIN).await;
+                    let reply = self
+                        .inner
+                        .peers
+                        .request(leader, &request, PROPOSE_WITHIN)
+                        .await;
                     if let Ok(Ok(index)) = reply.map(consensus::read_index_reply) {
                         return index;
                     }
@@ -276,7 +312,10 @@ impl ReplicaHandle {
     #[must_use]
     pub fn members(&self) -> Vec<(MemberId, String)> {
         let members = self.inner.consensus.replica().members();
-        members.into_iter().map(|(id, address)| (MemberId(id), address)).collect()
+        members
+            .into_iter()
+            .map(|(id, address)| (MemberId(id), address))
+            .collect()
     }
 
     /// Where this member stands in consensus.
@@ -306,12 +345,21 @@ impl ReplicaHandle {
 
     fn stamp(&self) -> Timestamp {
         let now = self.inner.clock.now().0;
-        Timestamp(self.inner.stamped.fetch_max(now, Ordering::Relaxed).max(now))
+        Timestamp(
+            self.inner
+                .stamped
+                .fetch_max(now, Ordering::Relaxed)
+                .max(now),
+        )
     }
 }
 
 fn check_size(bytes: usize) -> Result<(), ProposeError> {
-    if bytes > ENTRY_MAX_BYTES { Err(ProposeError::TooLarge { bytes }) } else { Ok(()) }
+    if bytes > ENTRY_MAX_BYTES {
+        Err(ProposeError::TooLarge { bytes })
+    } else {
+        Ok(())
+    }
 }
 
 fn of_write(error: WriteError) -> ProposeError {

@@ -53,7 +53,10 @@ pub enum SetupError {
 /// When it exists already or cannot be written.
 pub fn create_authority(dir: &Path) -> Result<String, SetupError> {
     let created = Authority::create(dir, Clock::system().now());
-    let authority = created.map_err(|source| SetupError::Authority { dir: dir.to_owned(), source })?;
+    let authority = created.map_err(|source| SetupError::Authority {
+        dir: dir.to_owned(),
+        source,
+    })?;
     Ok(hex(&authority.fingerprint()))
 }
 
@@ -61,8 +64,16 @@ pub fn create_authority(dir: &Path) -> Result<String, SetupError> {
 ///
 /// # Errors
 /// When the authority cannot be read or the identity cannot be written.
-pub fn issue_member(ca: &Path, member: MemberId, names: &[String], out: &Path) -> Result<(), SetupError> {
-    let unread = |dir: &Path, source| SetupError::Authority { dir: dir.to_owned(), source };
+pub fn issue_member(
+    ca: &Path,
+    member: MemberId,
+    names: &[String],
+    out: &Path,
+) -> Result<(), SetupError> {
+    let unread = |dir: &Path, source| SetupError::Authority {
+        dir: dir.to_owned(),
+        source,
+    };
     let authority = Authority::load(ca).map_err(|source| unread(ca, source))?;
     let issued = authority.issue_member(member, names, Clock::system().now());
     let identity = issued.map_err(|source| SetupError::Sign { member, source })?;
@@ -84,10 +95,12 @@ pub fn create_admin_token(path: &Path) -> Result<String, SetupError> {
     let token = format!("{TOKEN_PREFIX}{secret}");
     let hash = hex(&hash_secret(&token));
     let written = std::fs::File::create_new(path).and_then(|mut file| writeln!(file, "{hash}"));
-    written.map_err(|source| SetupError::Write { path: path.to_owned(), source })?;
+    written.map_err(|source| SetupError::Write {
+        path: path.to_owned(),
+        source,
+    })?;
     Ok(token)
 }
-
 
 fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()

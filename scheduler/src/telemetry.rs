@@ -47,7 +47,8 @@ pub(crate) fn facts_projected(facts: usize, took: Duration) {
 
 /// How many facts a consumer has yet to pass.
 pub(crate) fn facts_lag(consumer: &'static str, newest: FactSeq, cursor: FactSeq) {
-    gauge!("picket_facts_lag", "consumer" => consumer).set(float(newest.0.saturating_sub(cursor.0)));
+    gauge!("picket_facts_lag", "consumer" => consumer)
+        .set(float(newest.0.saturating_sub(cursor.0)));
 }
 
 /// Postgres did what was asked, or did not.
@@ -84,7 +85,10 @@ pub(crate) fn raft(status: &RaftStatus) {
     gauge!("picket_raft_is_leader").set(if status.state == "leader" { 1.0 } else { 0.0 });
     gauge!("picket_raft_last_log_index").set(float(status.last_log.unwrap_or(0)));
     gauge!("picket_raft_applied_index").set(float(status.applied.unwrap_or(0)));
-    let lag = status.last_log.unwrap_or(0).saturating_sub(status.applied.unwrap_or(0));
+    let lag = status
+        .last_log
+        .unwrap_or(0)
+        .saturating_sub(status.applied.unwrap_or(0));
     gauge!("picket_raft_apply_lag").set(float(lag));
 }
 
@@ -92,7 +96,10 @@ fn wide(count: usize) -> u64 {
     u64::try_from(count).unwrap_or(u64::MAX)
 }
 
-#[expect(clippy::cast_precision_loss, reason = "gauges are floats; 2^53 is beyond any of these")]
+#[expect(
+    clippy::cast_precision_loss,
+    reason = "gauges are floats; 2^53 is beyond any of these"
+)]
 fn float(value: u64) -> f64 {
     value as f64
 }

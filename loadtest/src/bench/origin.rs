@@ -3,6 +3,11 @@
 //! It runs in a process of its own, so that the processor time of the bench is that of the client
 //! alone. A body says which handshake brought it, so that a client can be sure of what it measured.
 
+#![expect(
+    clippy::disallowed_methods,
+    reason = "the tasks end with the runtime of one measurement"
+)]
+
 use std::io::BufRead;
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::process::{Child, Command, Stdio};

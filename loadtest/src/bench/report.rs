@@ -235,8 +235,12 @@ mod tests {
     #[test]
     fn a_ratio_is_taken_round_by_round() {
         let [mut ours, mut theirs] = ["ours", "theirs"].map(Series::new);
-        [2.0, 20.0, 3.0].map(|value| ours.push(value));
-        [1.0, 10.0, 1.0].map(|value| theirs.push(value));
+        [2.0, 20.0, 3.0]
+            .into_iter()
+            .for_each(|value| ours.push(value));
+        [1.0, 10.0, 1.0]
+            .into_iter()
+            .for_each(|value| theirs.push(value));
         assert!((ours.ratio_to(&theirs) - 2.0).abs() < f64::EPSILON);
     }
 

@@ -1,5 +1,10 @@
 //! An agent that says what it is told to say, over a real session with the leader.
 
+#![expect(
+    clippy::disallowed_methods,
+    reason = "the tasks end with the runtime of one measurement"
+)]
+
 use std::net::SocketAddr;
 
 use anyhow::{Context as _, bail, ensure};

@@ -152,12 +152,13 @@ impl World {
     }
 
     pub(crate) fn ingest(&mut self, batch: EvidenceBatch) -> Ingested {
-        match self.apply(Command::IngestEvidence(IngestEvidence {
+        let reply = self.apply(Command::IngestEvidence(IngestEvidence {
             batches: vec![batch],
-        })) {
-            Reply::Ingested(mut all) => all.pop().unwrap(),
-            reply => panic!("{reply:?}"),
-        }
+        }));
+        let Reply::Ingested(mut all) = reply else {
+            panic!("{reply:?}")
+        };
+        all.pop().unwrap()
     }
 
     /// The owner of a check's slot 0 says something about it.

@@ -7,8 +7,8 @@ use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
 use picket_rt::join_token::JoinToken;
-use picket_scheduler_core::reply::Reply;
 use picket_scheduler_core::command::{Command, DrainAgent, IssueJoinToken, RevokeAgent};
+use picket_scheduler_core::reply::Reply;
 use picket_scheduler_core::state;
 use picket_wire::api::Page;
 use picket_wire::api::agents::{Agent, JoinTokenReply, JoinTokenRequest, Standing};
@@ -29,7 +29,13 @@ const TTL_MAX_S: u64 = 86_400;
 #[utoipa::path(get, path = "/agents", tag = "agents", responses((status = 200, body = Page<Agent>)))]
 pub(super) async fn list(_: Reader, State(ctx): State<Arc<Context>>) -> Json<Page<Agent>> {
     let observed = observed::now(&ctx, &[]).await;
-    let items = ctx.replica.read(|state| state.agents.keys().map(|&id| body(state, &observed, id)).collect());
+    let items = ctx.replica.read(|state| {
+        state
+            .agents
+            .keys()
+            .map(|&id| body(state, &observed, id))
+            .collect()
+    });
     Json(Page { items, next: None })
 }
 
@@ -43,14 +49,28 @@ pub(super) async fn token(
 ) -> Result<(StatusCode, Json<JoinTokenReply>), ApiError> {
     let JoinTokenRequest { region, ttl_s } = request;
     if ttl_s == 0 || ttl_s > TTL_MAX_S {
-        return Err(ApiError::invalid("ttl_s", format!("expected 1 to {TTL_MAX_S}, got {ttl_s}")));
+        return Err(ApiError::invalid(
+            "ttl_s",
+            format!("expected 1 to {TTL_MAX_S}, got {ttl_s}"),
+        ));
     }
     let token = JoinToken::generate(ctx.mesh.ca_fingerprint).map_err(|_| ApiError::Internal)?;
     let expires_at = ctx.clock.now() + Span::from_secs(ttl_s);
-    let command = IssueJoinToken { hash: token.hash(), expires_at, region };
-    match ctx.replica.propose(Command::IssueJoinToken(command)).await? {
+    let command = IssueJoinToken {
+        hash: token.hash(),
+        expires_at,
+        region,
+    };
+    match ctx
+        .replica
+        .propose(Command::IssueJoinToken(command))
+        .await?
+    {
         Reply::Token(_) => {
-            let reply = JoinTokenReply { token: token.to_string(), expires_at: Instant(expires_at) };
+            let reply = JoinTokenReply {
+                token: token.to_string(),
+                expires_at: Instant(expires_at),
+            };
             Ok((StatusCode::CREATED, Json(reply)))
         }
         other => Err(unexpected(other)),
@@ -60,21 +80,46 @@ pub(super) async fn token(
 /// Gives an agent's shards to others and assigns it none.
 #[utoipa::path(post, path = "/agents/{id}/drain", tag = "agents", params(("id" = AgentId, Path)),
     responses((status = 200, body = Agent)))]
-pub(super) async fn drain(_: Admin, State(ctx): State<Arc<Context>>, Path(agent): Path<AgentId>) -> Result<Json<Agent>, ApiError> {
-    change(&ctx, agent, Command::DrainAgent(DrainAgent { agent, drain: true })).await
+pub(super) async fn drain(
+    _: Admin,
+    State(ctx): State<Arc<Context>>,
+    Path(agent): Path<AgentId>,
+) -> Result<Json<Agent>, ApiError> {
+    change(
+        &ctx,
+        agent,
+        Command::DrainAgent(DrainAgent { agent, drain: true }),
+    )
+    .await
 }
 
 /// Lets a drained agent take shards again.
 #[utoipa::path(post, path = "/agents/{id}/resume", tag = "agents", params(("id" = AgentId, Path)),
     responses((status = 200, body = Agent)))]
-pub(super) async fn resume(_: Admin, State(ctx): State<Arc<Context>>, Path(agent): Path<AgentId>) -> Result<Json<Agent>, ApiError> {
-    change(&ctx, agent, Command::DrainAgent(DrainAgent { agent, drain: false })).await
+pub(super) async fn resume(
+    _: Admin,
+    State(ctx): State<Arc<Context>>,
+    Path(agent): Path<AgentId>,
+) -> Result<Json<Agent>, ApiError> {
+    change(
+        &ctx,
+        agent,
+        Command::DrainAgent(DrainAgent {
+            agent,
+            drain: false,
+        }),
+    )
+    .await
 }
 
 /// Ends an agent's certificate for good.
 #[utoipa::path(post, path = "/agents/{id}/revoke", tag = "agents", params(("id" = AgentId, Path)),
     responses((status = 200, body = Agent)))]
-pub(super) async fn revoke(_: Admin, State(ctx): State<Arc<Context>>, Path(agent): Path<AgentId>) -> Result<Json<Agent>, ApiError> {
+pub(super) async fn revoke(
+    _: Admin,
+    State(ctx): State<Arc<Context>>,
+    Path(agent): Path<AgentId>,
+) -> Result<Json<Agent>, ApiError> {
     change(&ctx, agent, Command::RevokeAgent(RevokeAgent { agent })).await
 }
 
@@ -85,7 +130,9 @@ async fn change(ctx: &Context, agent: AgentId, command: Command) -> Result<Json<
     }
     ctx.replica.linearizable().await?;
     let observed = observed::now(ctx, &[]).await;
-    Ok(Json(ctx.replica.read(|state| body(state, &observed, agent))))
+    Ok(Json(
+        ctx.replica.read(|state| body(state, &observed, agent)),
+    ))
 }
 
 /// An agent that is in `state`, as the API shows it.
@@ -115,7 +162,15 @@ fn body(state: &state::State, observed: &Observed, id: AgentId) -> Agent {
     }
 }
 
-fn checks_by_slot(state: &state::State, slots: &[picket_wire::id::ShardSlot]) -> BTreeMap<picket_wire::id::ShardSlot, u64> {
-    let checks = |slot: &picket_wire::id::ShardSlot| state.catalogue.get(&(slot.group, slot.shard)).map_or(0, |pointer| u64::from(pointer.checks));
+fn checks_by_slot(
+    state: &state::State,
+    slots: &[picket_wire::id::ShardSlot],
+) -> BTreeMap<picket_wire::id::ShardSlot, u64> {
+    let checks = |slot: &picket_wire::id::ShardSlot| {
+        state
+            .catalogue
+            .get(&(slot.group, slot.shard))
+            .map_or(0, |pointer| u64::from(pointer.checks))
+    };
     slots.iter().map(|slot| (*slot, checks(slot))).collect()
 }

@@ -22,25 +22,44 @@ pub(super) fn explain(
     let frozen: BTreeSet<Name> = observed.frozen.iter().cloned().collect();
     let problem = Problem::of(state, &live, &frozen, 0);
     let replicas = state.groups.get(&group).map_or(0, |group| group.replicas);
-    let version = state.catalogue.get(&(group, shard)).map_or(0, |pointer| pointer.version.0);
+    let version = state
+        .catalogue
+        .get(&(group, shard))
+        .map_or(0, |pointer| pointer.version.0);
     AssignmentExplained {
         endpoint,
         group,
         shard,
         catalogue_version: version,
-        slots: (0..replicas).map(|slot| explain_slot(state, &problem, ShardSlot { group, shard, slot: Slot(slot) })).collect(),
+        slots: (0..replicas)
+            .map(|slot| {
+                explain_slot(
+                    state,
+                    &problem,
+                    ShardSlot {
+                        group,
+                        shard,
+                        slot: Slot(slot),
+                    },
+                )
+            })
+            .collect(),
     }
 }
 
 fn explain_slot(state: &State, problem: &Problem, slot: ShardSlot) -> SlotExplained {
     let assignment = state.assignments.get(&slot);
     let explained = placement::explain(problem, slot);
-    let candidates = explained.candidates.into_iter().zip(1..).map(|(candidate, rank)| Candidate {
-        region: state.agents[&candidate.agent].region.clone(),
-        agent: candidate.agent,
-        eligible: candidate.eligible,
-        rank,
-    });
+    let candidates = explained
+        .candidates
+        .into_iter()
+        .zip(1..)
+        .map(|(candidate, rank)| Candidate {
+            region: state.agents[&candidate.agent].region.clone(),
+            agent: candidate.agent,
+            eligible: candidate.eligible,
+            rank,
+        });
     SlotExplained {
         slot: slot.slot.0,
         preferred_region: explained.preferred,

@@ -81,7 +81,11 @@ async fn one(ctx: &Context, id: EndpointId) -> Result<Json<Endpoint>, ApiError> 
 /// Stops probing an endpoint, on request; paused time does not count.
 #[utoipa::path(post, path = "/endpoints/{id}/pause", tag = "endpoints", params(("id" = EndpointId, Path)),
     responses((status = 200, body = Endpoint)))]
-pub(super) async fn pause(_: Writer, State(ctx): State<Arc<Context>>, Path(id): Path<EndpointId>) -> Result<Json<Endpoint>, ApiError> {
+pub(super) async fn pause(
+    _: Writer,
+    State(ctx): State<Arc<Context>>,
+    Path(id): Path<EndpointId>,
+) -> Result<Json<Endpoint>, ApiError> {
     done(id, catalogue(&ctx)?.pause(id, ctx.clock.now()).await?)?;
     one(&ctx, id).await
 }
@@ -89,7 +93,11 @@ pub(super) async fn pause(_: Writer, State(ctx): State<Arc<Context>>, Path(id): 
 /// Probes a paused endpoint again.
 #[utoipa::path(post, path = "/endpoints/{id}/resume", tag = "endpoints", params(("id" = EndpointId, Path)),
     responses((status = 200, body = Endpoint)))]
-pub(super) async fn resume(_: Writer, State(ctx): State<Arc<Context>>, Path(id): Path<EndpointId>) -> Result<Json<Endpoint>, ApiError> {
+pub(super) async fn resume(
+    _: Writer,
+    State(ctx): State<Arc<Context>>,
+    Path(id): Path<EndpointId>,
+) -> Result<Json<Endpoint>, ApiError> {
     done(id, catalogue(&ctx)?.resume(id, ctx.clock.now()).await?)?;
     one(&ctx, id).await
 }
@@ -97,13 +105,19 @@ pub(super) async fn resume(_: Writer, State(ctx): State<Arc<Context>>, Path(id):
 /// Deletes an endpoint; its history stays.
 #[utoipa::path(delete, path = "/endpoints/{id}", tag = "endpoints", params(("id" = EndpointId, Path)),
     responses((status = 204)))]
-pub(super) async fn delete(_: Writer, State(ctx): State<Arc<Context>>, Path(id): Path<EndpointId>) -> Result<StatusCode, ApiError> {
+pub(super) async fn delete(
+    _: Writer,
+    State(ctx): State<Arc<Context>>,
+    Path(id): Path<EndpointId>,
+) -> Result<StatusCode, ApiError> {
     done(id, catalogue(&ctx)?.delete(id).await?)?;
     Ok(StatusCode::NO_CONTENT)
 }
 
 fn catalogue(ctx: &Context) -> Result<Catalogue, ApiError> {
-    let shards = ctx.replica.read(|state| state.settings.as_ref().map(|settings| settings.shards));
+    let shards = ctx
+        .replica
+        .read(|state| state.settings.as_ref().map(|settings| settings.shards));
     let shards = shards.ok_or_else(|| ApiError::Unavailable {
         code: "not_initialised",
         detail: "the cluster has no settings yet".to_owned(),
@@ -129,7 +143,9 @@ pub(super) async fn assignment(
     let place = Reads::new(ctx.pg.clone()).place_of(id).await?;
     let (group, shard) = place.ok_or_else(|| ApiError::not_found(id))?;
     let observed = observed::now(&ctx, &[]).await;
-    Ok(Json(ctx.replica.read(|state| super::assignment::explain(state, &observed, id, group, shard))))
+    Ok(Json(ctx.replica.read(|state| {
+        super::assignment::explain(state, &observed, id, group, shard)
+    })))
 }
 
 fn body(row: EndpointRow, observed: &Observed) -> Endpoint {

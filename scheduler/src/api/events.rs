@@ -52,16 +52,24 @@ pub(super) async fn follow(
     headers: HeaderMap,
     Query(After { after }): Query<After>,
 ) -> Result<Sse<impl Stream<Item = Result<sse::Event, Infallible>>>, ApiError> {
-    let last = match headers.get("last-event-id") {
-        None => after,
-        Some(value) => {
-            let number = value.to_str().ok().and_then(|text| text.parse().ok());
-            Some(number.ok_or_else(|| ApiError::invalid("last-event-id", "expected a fact's number"))?)
-        }
-    };
+    let last =
+        match headers.get("last-event-id") {
+            None => after,
+            Some(value) => {
+                let number = value.to_str().ok().and_then(|text| text.parse().ok());
+                Some(number.ok_or_else(|| {
+                    ApiError::invalid("last-event-id", "expected a fact's number")
+                })?)
+            }
+        };
     let newest = || ctx.replica.read(|state| state.last_ids.fact);
     let after = last.map_or_else(newest, FactSeq);
-    let feed = Feed { applied: ctx.replica.applied(), ctx, after, ready: VecDeque::new() };
+    let feed = Feed {
+        applied: ctx.replica.applied(),
+        ctx,
+        after,
+        ready: VecDeque::new(),
+    };
     let stream = futures_util::stream::unfold(feed, |mut feed| async move {
         feed.next().await.map(|event| (Ok(event), feed))
     });
@@ -88,7 +96,9 @@ impl Feed {
             }
             let (events, upto) = batch(&self.ctx, self.after).await.ok()?;
             for event in events {
-                let made = sse::Event::default().id(event.fact.to_string()).json_data(&event);
+                let made = sse::Event::default()
+                    .id(event.fact.to_string())
+                    .json_data(&event);
                 self.ready.push_back(made.ok()?);
             }
             if upto > self.after {
@@ -125,26 +135,50 @@ async fn batch(ctx: &Context, after: FactSeq) -> Result<(Vec<Event>, FactSeq), A
     Ok((events, facts.last().map_or(after, |fact| fact.seq)))
 }
 
-async fn from_postgres(ctx: &Context, after: FactSeq, until: FactSeq) -> Result<(Vec<Event>, FactSeq), ApiError> {
-    let rows = Reads::new(ctx.pg.clone()).transitions_after(after, BATCH_MAX).await?;
+async fn from_postgres(
+    ctx: &Context,
+    after: FactSeq,
+    until: FactSeq,
+) -> Result<(Vec<Event>, FactSeq), ApiError> {
+    let rows = Reads::new(ctx.pg.clone())
+        .transitions_after(after, BATCH_MAX)
+        .await?;
     let complete = rows.len() < BATCH_MAX as usize;
     let last = rows.last().map(|event| event.row.seq);
-    let upto = if complete { until } else { last.map_or(until, |last| last.min(until)) };
-    let events = rows.into_iter().filter(|event| event.row.seq <= until).map(|event| {
-        let TransitionRow { seq, decided_at, transition } = event.row;
-        body(seq, decided_at, transition, event.url)
-    });
+    let upto = if complete {
+        until
+    } else {
+        last.map_or(until, |last| last.min(until))
+    };
+    let events = rows
+        .into_iter()
+        .filter(|event| event.row.seq <= until)
+        .map(|event| {
+            let TransitionRow {
+                seq,
+                decided_at,
+                transition,
+            } = event.row;
+            body(seq, decided_at, transition, event.url)
+        });
     Ok((events.collect(), upto))
 }
 
 /// A transition as an event. The address comes from the catalogue blobs: Postgres may be away.
 async fn event(ctx: &Context, fact: &Fact) -> Option<Event> {
-    let FactBody::Transition(transition) = &fact.body else { return None };
+    let FactBody::Transition(transition) = &fact.body else {
+        return None;
+    };
     let url = url_of(ctx, transition.check).await;
     Some(body(fact.seq, fact.at, transition.clone(), url))
 }
 
-fn body(fact: FactSeq, decided_at: Timestamp, transition: Transition, url: Option<String>) -> Event {
+fn body(
+    fact: FactSeq,
+    decided_at: Timestamp,
+    transition: Transition,
+    url: Option<String>,
+) -> Event {
     Event {
         fact,
         decided_at: Instant(decided_at),
@@ -164,7 +198,10 @@ async fn url_of(ctx: &Context, check: CheckRef) -> Option<String> {
     let pointers: Vec<_> = ctx.replica.read(|state| {
         let shards = state.settings.as_ref()?.shards;
         let shard = shard_of(check.endpoint, shards);
-        let pointed = state.groups.keys().filter_map(|&group| state.catalogue.get(&(group, shard)));
+        let pointed = state
+            .groups
+            .keys()
+            .filter_map(|&group| state.catalogue.get(&(group, shard)));
         Some(pointed.map(|pointer| pointer.blob).collect())
     })?;
     for blob in pointers {

@@ -26,7 +26,11 @@ fn scope_of(parts: &Parts, ctx: &Context) -> Result<Scope, ApiError> {
         .ok_or(ApiError::Unauthenticated)?;
     let hash: [u8; 32] = Sha256::digest(secret.trim().as_bytes()).into();
     let scope = ctx.replica.read(|state| {
-        state.api_tokens.values().find(|token| token.hash == hash).map(|token| token.scope)
+        state
+            .api_tokens
+            .values()
+            .find(|token| token.hash == hash)
+            .map(|token| token.scope)
     });
     scope.ok_or(ApiError::Unauthenticated)
 }

@@ -29,6 +29,10 @@ pub(super) async fn ready(State(ctx): State<Arc<Context>>) -> (StatusCode, &'sta
 
 /// Prometheus metrics.
 pub(super) async fn metrics(State(ctx): State<Arc<Context>>) -> impl IntoResponse {
-    let text = ctx.metrics.as_ref().map(picket_rt::telemetry::Metrics::render).unwrap_or_default();
+    let text = ctx
+        .metrics
+        .as_ref()
+        .map(picket_rt::telemetry::Metrics::render)
+        .unwrap_or_default();
     ([(CONTENT_TYPE, "text/plain; version=0.0.4")], text)
 }

@@ -33,24 +33,40 @@ pub(super) async fn import(
 ) -> Result<Json<ImportReply>, ApiError> {
     if request.rows.len() > ROWS_MAX {
         let got = request.rows.len();
-        return Err(ApiError::invalid("rows", format!("expected at most {ROWS_MAX} rows, got {got}")));
+        return Err(ApiError::invalid(
+            "rows",
+            format!("expected at most {ROWS_MAX} rows, got {got}"),
+        ));
     }
     let place = ctx.replica.read(|state| {
         let group = state.groups.keys().next().copied();
-        state.settings.as_ref().map(|settings| settings.shards).zip(group)
+        state
+            .settings
+            .as_ref()
+            .map(|settings| settings.shards)
+            .zip(group)
     });
     let Some((shards, group)) = place else {
-        return Err(ApiError::Unavailable { code: "not_initialised", detail: "the cluster has no settings yet".to_owned() });
+        return Err(ApiError::Unavailable {
+            code: "not_initialised",
+            detail: "the cluster has no settings yet".to_owned(),
+        });
     };
     let mut good = Vec::with_capacity(request.rows.len());
     let mut rejected = Vec::new();
     for row in request.rows {
         match endpoint(&row, group) {
             Ok(endpoint) => good.push(endpoint),
-            Err((field, reason)) => rejected.push(RejectedRow { line: row.line, field, reason }),
+            Err((field, reason)) => rejected.push(RejectedRow {
+                line: row.line,
+                field,
+                reason,
+            }),
         }
     }
-    let imported = Catalogue::new(ctx.pg.clone(), shards).import(&good, ctx.clock.now()).await?;
+    let imported = Catalogue::new(ctx.pg.clone(), shards)
+        .import(&good, ctx.clock.now())
+        .await?;
     Ok(Json(ImportReply {
         created: imported.created,
         changed: imported.changed,
@@ -65,9 +81,16 @@ type RowError = (String, String);
 /// What a row asks for, or its field that is wrong and what was expected there.
 fn endpoint(row: &ImportRow, group: GroupId) -> Result<NewEndpoint, RowError> {
     let spec = http_spec(row)?;
-    let cadence = Cadence::from_secs(row.every_s.unwrap_or(EVERY_DEFAULT_S)).map_err(|error| named("every_s", &error))?;
-    let timeout = row.timeout_ms.map_or_else(|| TIMEOUT_DEFAULT.min(cadence.span()), Span);
-    let labels = row.labels.iter().map(|label| Name::parse(label)).collect::<Result<_, _>>();
+    let cadence = Cadence::from_secs(row.every_s.unwrap_or(EVERY_DEFAULT_S))
+        .map_err(|error| named("every_s", &error))?;
+    let timeout = row
+        .timeout_ms
+        .map_or_else(|| TIMEOUT_DEFAULT.min(cadence.span()), Span);
+    let labels = row
+        .labels
+        .iter()
+        .map(|label| Name::parse(label))
+        .collect::<Result<_, _>>();
     let endpoint = NewEndpoint {
         site: row.site.clone().unwrap_or_else(|| spec.host.clone()),
         group,
@@ -92,14 +115,25 @@ fn named(field: &str, error: &SpecError) -> RowError {
 fn http_spec(row: &ImportRow) -> Result<HttpSpec, RowError> {
     let refuse = |reason: String| Err(("url".to_owned(), reason));
     if row.url.len() > URL_MAX_BYTES {
-        return refuse(format!("expected at most {URL_MAX_BYTES} bytes, got {}", row.url.len()));
+        return refuse(format!(
+            "expected at most {URL_MAX_BYTES} bytes, got {}",
+            row.url.len()
+        ));
     }
     let url = match Url::parse(row.url.trim()) {
         Ok(url) => url,
-        Err(error) => return refuse(format!("expected an http or https URL, got `{}`: {error}", clip(&row.url))),
+        Err(error) => {
+            return refuse(format!(
+                "expected an http or https URL, got `{}`: {error}",
+                clip(&row.url)
+            ));
+        }
     };
     if !matches!(url.scheme(), "http" | "https") {
-        return refuse(format!("expected http or https, got `{}`", clip(url.scheme())));
+        return refuse(format!(
+            "expected http or https, got `{}`",
+            clip(url.scheme())
+        ));
     }
     if !url.username().is_empty() || url.password().is_some() {
         return refuse("expected no user name or password in it".to_owned());
@@ -138,7 +172,10 @@ mod tests {
         let made = endpoint(&row("https://Example.ORG./a?b=c#d"), GroupId(1)).unwrap();
         let CheckKind::Http(spec) = &made.kind;
         assert_eq!(spec.url(), "https://example.org/a?b=c");
-        assert_eq!((made.site.as_str(), made.cadence.secs(), made.timeout), ("example.org", 300, Span(10_000)));
+        assert_eq!(
+            (made.site.as_str(), made.cadence.secs(), made.timeout),
+            ("example.org", 300, Span(10_000))
+        );
     }
 
     #[test]
@@ -151,7 +188,15 @@ mod tests {
     #[test]
     fn a_refusal_names_the_field_and_what_was_expected() {
         let field = |row: &ImportRow| endpoint(row, GroupId(1)).expect_err("refused").0;
-        for url in ["", "example.org", "ftp://example.org/", "http://", "http://u:p@example.org/", "http://a b/", "javascript:alert(1)"] {
+        for url in [
+            "",
+            "example.org",
+            "ftp://example.org/",
+            "http://",
+            "http://u:p@example.org/",
+            "http://a b/",
+            "javascript:alert(1)",
+        ] {
             assert_eq!(field(&row(url)), "url", "{url}");
         }
         let with = |change: fn(&mut ImportRow)| {

@@ -81,12 +81,24 @@ pub(super) async fn get(
 /// The rule behind a verdict, in a sentence.
 const fn rule(verdict: Option<Verdict>) -> &'static str {
     match verdict {
-        None => "Suspected: the owner failed twice; vantages of other regions and networks are asked before anything is decided.",
-        Some(Verdict::ConfirmedDown) => "Confirmed down: more than half of the healthy vantages that spoke, the owner included, failed, and at least two where two exist.",
-        Some(Verdict::RegionalFailure) => "Regional failure: some healthy vantages failed and others did not; public state is degraded.",
-        Some(Verdict::FalseAlarm) => "False alarm: no healthy vantage but the owner failed; the suspicion lasted no time at all.",
-        Some(Verdict::Unknown) => "Unknown: too few healthy vantages answered; the time leaves the SLA's denominator.",
-        Some(Verdict::ConfirmedUp) => "Confirmed up: the owner succeeded and a second vantage agreed, or none was left to ask.",
+        None => {
+            "Suspected: the owner failed twice; vantages of other regions and networks are asked before anything is decided."
+        }
+        Some(Verdict::ConfirmedDown) => {
+            "Confirmed down: more than half of the healthy vantages that spoke, the owner included, failed, and at least two where two exist."
+        }
+        Some(Verdict::RegionalFailure) => {
+            "Regional failure: some healthy vantages failed and others did not; public state is degraded."
+        }
+        Some(Verdict::FalseAlarm) => {
+            "False alarm: no healthy vantage but the owner failed; the suspicion lasted no time at all."
+        }
+        Some(Verdict::Unknown) => {
+            "Unknown: too few healthy vantages answered; the time leaves the SLA's denominator."
+        }
+        Some(Verdict::ConfirmedUp) => {
+            "Confirmed up: the owner succeeded and a second vantage agreed, or none was left to ask."
+        }
     }
 }
 
@@ -104,7 +116,13 @@ fn body(row: IncidentRow) -> Incident {
         verdict: incident.verdict,
         reason: incident.reason,
         group: incident.group,
-        trace_id: incident.trace.map(|trace| trace.trace.iter().map(|byte| format!("{byte:02x}")).collect()),
+        trace_id: incident.trace.map(|trace| {
+            trace
+                .trace
+                .iter()
+                .map(|byte| format!("{byte:02x}"))
+                .collect()
+        }),
     }
 }
 

@@ -44,7 +44,9 @@ pub enum ServeError {
         source: io::Error,
     },
     /// Plain HTTP would carry tokens over a network.
-    #[error("api.listen: {0} is not loopback and `api.certificate` is not set; tokens must not travel in the clear")]
+    #[error(
+        "api.listen: {0} is not loopback and `api.certificate` is not set; tokens must not travel in the clear"
+    )]
     Plain(SocketAddr),
     /// The certificate or key does not read.
     #[error("{path}")]
@@ -61,13 +63,19 @@ pub enum ServeError {
 }
 
 /// Serves `router` until `stop`, then lets requests under way end.
-pub(super) async fn serve(settings: &ApiSettings, router: Router, stop: Stop) -> Result<(), ServeError> {
+pub(super) async fn serve(
+    settings: &ApiSettings,
+    router: Router,
+    stop: Stop,
+) -> Result<(), ServeError> {
     let address = settings.listen;
     let tls = acceptor(settings)?;
     if tls.is_none() && !address.ip().is_loopback() {
         return Err(ServeError::Plain(address));
     }
-    let listener = TcpListener::bind(address).await.map_err(|source| ServeError::Listen { address, source })?;
+    let listener = TcpListener::bind(address)
+        .await
+        .map_err(|source| ServeError::Listen { address, source })?;
     tracing::info!(%address, tls = tls.is_some(), "API listens");
     let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     let mut connections = JoinSet::new();
@@ -96,7 +104,9 @@ pub(super) async fn serve(settings: &ApiSettings, router: Router, stop: Stop) ->
             match tls {
                 None => answer(stream, router, &stop).await,
                 Some(tls) => {
-                    if let Ok(Ok(stream)) = tokio::time::timeout(HANDSHAKE_TIMEOUT, tls.accept(stream)).await {
+                    if let Ok(Ok(stream)) =
+                        tokio::time::timeout(HANDSHAKE_TIMEOUT, tls.accept(stream)).await
+                    {
                         answer(stream, router, &stop).await;
                     }
                 }
@@ -104,7 +114,10 @@ pub(super) async fn serve(settings: &ApiSettings, router: Router, stop: Stop) ->
             drop(place);
         });
     }
-    let ended = tokio::time::timeout(GRACE, async { while connections.join_next().await.is_some() {} }).await;
+    let ended = tokio::time::timeout(GRACE, async {
+        while connections.join_next().await.is_some() {}
+    })
+    .await;
     if ended.is_err() {
         tracing::debug!(left = connections.len(), "connections cut at the stop");
     }
@@ -135,7 +148,9 @@ where
 }
 
 fn acceptor(settings: &ApiSettings) -> Result<Option<TlsAcceptor>, ServeError> {
-    let (Some(certificate), Some(key)) = (&settings.certificate, &settings.key) else { return Ok(None) };
+    let (Some(certificate), Some(key)) = (&settings.certificate, &settings.key) else {
+        return Ok(None);
+    };
     let pem = |path: &Path| {
         let path = path.to_path_buf();
         move |source| ServeError::Pem { path, source }

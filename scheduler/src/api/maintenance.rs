@@ -5,9 +5,9 @@ use std::sync::Arc;
 use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
-use picket_scheduler_core::reply::Reply;
 use picket_scheduler_core::command::{Command, PutMaintenance, RemoveMaintenance};
 use picket_scheduler_core::maintenance as core;
+use picket_scheduler_core::reply::Reply;
 use picket_wire::api::Page;
 use picket_wire::api::instant::Instant;
 use picket_wire::api::maintenance::{Maintenance, MaintenanceRequest, Selector};
@@ -27,7 +27,13 @@ const NOTE_MAX_BYTES: usize = 500;
 pub(super) async fn list(_: Reader, State(ctx): State<Arc<Context>>) -> Json<Page<Maintenance>> {
     let items = ctx.replica.read(|state| {
         let windows = state.maintenance.iter();
-        windows.flat_map(|(&id, window)| selectors(&window.selector).into_iter().map(move |selector| body(id, selector, window))).collect()
+        windows
+            .flat_map(|(&id, window)| {
+                selectors(&window.selector)
+                    .into_iter()
+                    .map(move |selector| body(id, selector, window))
+            })
+            .collect()
     });
     Json(Page { items, next: None })
 }
@@ -40,12 +46,26 @@ pub(super) async fn add(
     State(ctx): State<Arc<Context>>,
     Body(request): Body<MaintenanceRequest>,
 ) -> Result<(StatusCode, Json<Maintenance>), ApiError> {
-    let MaintenanceRequest { selector, from, until, note } = request;
+    let MaintenanceRequest {
+        selector,
+        from,
+        until,
+        note,
+    } = request;
     if until <= from {
-        return Err(ApiError::invalid("until", format!("expected an instant after `from`, {from}")));
+        return Err(ApiError::invalid(
+            "until",
+            format!("expected an instant after `from`, {from}"),
+        ));
     }
     if note.len() > NOTE_MAX_BYTES {
-        return Err(ApiError::invalid("note", format!("expected at most {NOTE_MAX_BYTES} bytes, got {}", note.len())));
+        return Err(ApiError::invalid(
+            "note",
+            format!(
+                "expected at most {NOTE_MAX_BYTES} bytes, got {}",
+                note.len()
+            ),
+        ));
     }
     let window = core::Maintenance {
         interval: Interval::new(from.0, until.0),
@@ -56,8 +76,15 @@ pub(super) async fn add(
         },
         note,
     };
-    let command = PutMaintenance { id: None, window: window.clone() };
-    match ctx.replica.propose(Command::PutMaintenance(command)).await? {
+    let command = PutMaintenance {
+        id: None,
+        window: window.clone(),
+    };
+    match ctx
+        .replica
+        .propose(Command::PutMaintenance(command))
+        .await?
+    {
         Reply::Maintenance(id) => Ok((StatusCode::CREATED, Json(body(id, selector, &window)))),
         other => Err(unexpected(other)),
     }
@@ -71,7 +98,11 @@ pub(super) async fn remove(
     State(ctx): State<Arc<Context>>,
     Path(id): Path<MaintenanceId>,
 ) -> Result<StatusCode, ApiError> {
-    match ctx.replica.propose(Command::RemoveMaintenance(RemoveMaintenance { id })).await? {
+    match ctx
+        .replica
+        .propose(Command::RemoveMaintenance(RemoveMaintenance { id }))
+        .await?
+    {
         Reply::Done => Ok(StatusCode::NO_CONTENT),
         other => Err(unexpected(other)),
     }
@@ -82,7 +113,9 @@ fn selectors(selector: &core::Selector) -> Vec<Selector> {
     match selector {
         core::Selector::All => vec![Selector::All],
         core::Selector::Sites(sites) => sites.iter().copied().map(Selector::Site).collect(),
-        core::Selector::Endpoints(endpoints) => endpoints.iter().copied().map(Selector::Endpoint).collect(),
+        core::Selector::Endpoints(endpoints) => {
+            endpoints.iter().copied().map(Selector::Endpoint).collect()
+        }
     }
 }
 

@@ -46,7 +46,10 @@ pub(super) enum ApiError {
 impl ApiError {
     /// A part of the request breaks a rule.
     pub(super) fn invalid(field: impl Into<String>, detail: impl Into<String>) -> Self {
-        Self::Invalid { field: field.into(), detail: detail.into() }
+        Self::Invalid {
+            field: field.into(),
+            detail: detail.into(),
+        }
     }
 
     /// There is no such thing.
@@ -56,29 +59,71 @@ impl ApiError {
 
     fn problem(self) -> Problem {
         let (status, code, title, detail, field) = match self {
-            Self::Unauthenticated => {
-                (401, "unauthenticated", "a valid API token is needed", Some("send `Authorization: Bearer …`".to_owned()), None)
-            }
-            Self::Forbidden { needs } => {
-                (403, "forbidden", "the token does not allow this", Some(format!("it needs the scope `{needs}`")), None)
-            }
+            Self::Unauthenticated => (
+                401,
+                "unauthenticated",
+                "a valid API token is needed",
+                Some("send `Authorization: Bearer …`".to_owned()),
+                None,
+            ),
+            Self::Forbidden { needs } => (
+                403,
+                "forbidden",
+                "the token does not allow this",
+                Some(format!("it needs the scope `{needs}`")),
+                None,
+            ),
             Self::NotFound(what) => (404, "not_found", "no such thing", Some(what), None),
-            Self::Invalid { field, detail } => (422, "invalid", "the request breaks a rule", Some(detail), Some(field)),
-            Self::Conflict(detail) => (409, "conflict", "the present state does not allow this", Some(detail), None),
-            Self::Unavailable { code, detail } => (503, code, "not available now; try again", Some(detail), None),
-            Self::Internal => (500, "internal", "the scheduler failed; its log says why", None, None),
+            Self::Invalid { field, detail } => (
+                422,
+                "invalid",
+                "the request breaks a rule",
+                Some(detail),
+                Some(field),
+            ),
+            Self::Conflict(detail) => (
+                409,
+                "conflict",
+                "the present state does not allow this",
+                Some(detail),
+                None,
+            ),
+            Self::Unavailable { code, detail } => (
+                503,
+                code,
+                "not available now; try again",
+                Some(detail),
+                None,
+            ),
+            Self::Internal => (
+                500,
+                "internal",
+                "the scheduler failed; its log says why",
+                None,
+                None,
+            ),
         };
-        Problem { code: code.to_owned(), title: title.to_owned(), status, detail, field }
+        Problem {
+            code: code.to_owned(),
+            title: title.to_owned(),
+            status,
+            detail,
+            field,
+        }
     }
 }
 
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
         let problem = self.problem();
-        let status = StatusCode::from_u16(problem.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        let status =
+            StatusCode::from_u16(problem.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
         let mut response = (status, Json(problem)).into_response();
         let headers = response.headers_mut();
-        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+        headers.insert(
+            header::CONTENT_TYPE,
+            HeaderValue::from_static("application/problem+json"),
+        );
         match status {
             StatusCode::UNAUTHORIZED => {
                 headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
@@ -98,7 +143,10 @@ impl From<PgError> for ApiError {
         if error.is_retryable() {
             tracing::warn!(error = detail, "postgres is away");
             let detail = "Postgres is away; watching, deciding and paging go on".to_owned();
-            return Self::Unavailable { code: "postgres_away", detail };
+            return Self::Unavailable {
+                code: "postgres_away",
+                detail,
+            };
         }
         tracing::error!(error = detail, "postgres refused a statement");
         Self::Internal
@@ -109,7 +157,9 @@ impl From<ImportError> for ApiError {
     fn from(error: ImportError) -> Self {
         match error {
             ImportError::Pg(error) => error.into(),
-            ImportError::Row { row, error } => Self::invalid(format!("rows[{row}]"), error.to_string()),
+            ImportError::Row { row, error } => {
+                Self::invalid(format!("rows[{row}]"), error.to_string())
+            }
             ImportError::Shards { .. } => Self::Conflict(error.to_string()),
         }
     }
@@ -118,14 +168,20 @@ impl From<ImportError> for ApiError {
 impl From<ProposeError> for ApiError {
     fn from(error: ProposeError) -> Self {
         let detail = picket_rt::chain(&error).to_string();
-        Self::Unavailable { code: "no_quorum", detail }
+        Self::Unavailable {
+            code: "no_quorum",
+            detail,
+        }
     }
 }
 
 impl From<ReadError> for ApiError {
     fn from(error: ReadError) -> Self {
         let detail = picket_rt::chain(&error).to_string();
-        Self::Unavailable { code: "no_quorum", detail }
+        Self::Unavailable {
+            code: "no_quorum",
+            detail,
+        }
     }
 }
 
@@ -138,7 +194,9 @@ impl From<Reject> for ApiError {
             | Reject::UnknownWebhook(_)
             | Reject::UnknownMaintenance(_)
             | Reject::UnknownApiToken(_) => Self::NotFound(text),
-            Reject::Setting { setting, expected } => Self::invalid(setting, format!("expected {expected}")),
+            Reject::Setting { setting, expected } => {
+                Self::invalid(setting, format!("expected {expected}"))
+            }
             Reject::TooMany { .. } => Self::invalid("request", text),
             _ => Self::Conflict(text),
         }

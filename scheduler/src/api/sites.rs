@@ -38,7 +38,10 @@ pub(super) async fn list(
     Query(query): Query<Filter>,
 ) -> Result<Json<Page<Site>>, ApiError> {
     let page = paging::asked(query.cursor.as_deref(), query.limit)?;
-    let filter = SiteFilter { states: paging::state(query.state.as_deref())?, text: query.q };
+    let filter = SiteFilter {
+        states: paging::state(query.state.as_deref())?,
+        text: query.q,
+    };
     let listed = Reads::new(ctx.pg.clone()).sites(&filter, page).await?;
     Ok(Json(paging::page(listed, body)))
 }
@@ -51,7 +54,10 @@ pub(super) async fn get(
     State(ctx): State<Arc<Context>>,
     Path(id): Path<SiteId>,
 ) -> Result<Json<Site>, ApiError> {
-    let row = Reads::new(ctx.pg.clone()).site(id).await?.ok_or_else(|| ApiError::not_found(id))?;
+    let row = Reads::new(ctx.pg.clone())
+        .site(id)
+        .await?
+        .ok_or_else(|| ApiError::not_found(id))?;
     Ok(Json(body(row)))
 }
 

@@ -11,10 +11,10 @@ use axum::extract::State as Extract;
 use picket_scheduler_core::interval_set::IntervalSet;
 use picket_scheduler_core::sla::{self, Account, account};
 use picket_scheduler_core::{coverage, maintenance, rollup};
+use picket_storage::pg::read::Page;
 use picket_storage::pg::read::Reads;
 use picket_storage::pg::read::endpoints::{EndpointFilter, EndpointRow};
 use picket_storage::pg::read::latency::Sketch;
-use picket_storage::pg::read::Page;
 use picket_wire::api::instant::Instant;
 use picket_wire::api::sla::{Coverage, Excluded, Exclusion, Latency, RULE_VERSION, Sla, Stretch};
 use picket_wire::id::{EndpointId, SiteId};
@@ -48,10 +48,16 @@ impl Range {
         let from = self.from.map_or(until - WINDOW_DEFAULT, |from| from.0);
         let window = Interval::new(from, until);
         if window.is_empty() {
-            return Err(ApiError::invalid("from", format!("expected an instant before `until`, {}", Instant(until))));
+            return Err(ApiError::invalid(
+                "from",
+                format!("expected an instant before `until`, {}", Instant(until)),
+            ));
         }
         if window.len() > WINDOW_MAX {
-            return Err(ApiError::invalid("from", format!("expected a window of at most {WINDOW_MAX}")));
+            return Err(ApiError::invalid(
+                "from",
+                format!("expected a window of at most {WINDOW_MAX}"),
+            ));
         }
         Ok(window)
     }
@@ -85,11 +91,21 @@ pub(super) async fn site(
 ) -> Result<Json<Sla>, ApiError> {
     let window = range.interval(ctx.clock.now())?;
     let reads = Reads::new(ctx.pg.clone());
-    reads.site(id).await?.ok_or_else(|| ApiError::not_found(id))?;
-    let filter = EndpointFilter { site: Some(id), ..EndpointFilter::default() };
-    let listed = reads.endpoints(&filter, Page::first(SITE_ENDPOINTS_MAX)).await?;
+    reads
+        .site(id)
+        .await?
+        .ok_or_else(|| ApiError::not_found(id))?;
+    let filter = EndpointFilter {
+        site: Some(id),
+        ..EndpointFilter::default()
+    };
+    let listed = reads
+        .endpoints(&filter, Page::first(SITE_ENDPOINTS_MAX))
+        .await?;
     if listed.next.is_some() {
-        return Err(ApiError::Conflict(format!("the site has more than {SITE_ENDPOINTS_MAX} endpoints; ask for theirs")));
+        return Err(ApiError::Conflict(format!(
+            "the site has more than {SITE_ENDPOINTS_MAX} endpoints; ask for theirs"
+        )));
     }
     let mut all = Vec::with_capacity(listed.rows.len());
     for row in &listed.rows {
@@ -109,20 +125,43 @@ struct Watched {
 }
 
 impl Watched {
-    async fn read(ctx: &Context, reads: &Reads, row: &EndpointRow, window: Interval) -> Result<Self, ApiError> {
+    async fn read(
+        ctx: &Context,
+        reads: &Reads,
+        row: &EndpointRow,
+        window: Interval,
+    ) -> Result<Self, ApiError> {
         let timeline = reads.timeline(row.id, window).await?;
         if timeline.cut {
-            return Err(ApiError::invalid("from", "too many transitions in this window; ask for a shorter one"));
+            return Err(ApiError::invalid(
+                "from",
+                "too many transitions in this window; ask for a shorter one",
+            ));
         }
-        let rows = reads.endpoint_windows(row.id, window).await?.ok_or_else(|| ApiError::not_found(row.id))?;
+        let rows = reads
+            .endpoint_windows(row.id, window)
+            .await?
+            .ok_or_else(|| ApiError::not_found(row.id))?;
         if rows.cut {
-            return Err(ApiError::invalid("from", "too many rollup windows in this window; ask for a shorter one"));
+            return Err(ApiError::invalid(
+                "from",
+                "too many rollup windows in this window; ask for a shorter one",
+            ));
         }
-        let stretches = reads.endpoint_covered(row.id, window).await?.unwrap_or_default();
+        let stretches = reads
+            .endpoint_covered(row.id, window)
+            .await?
+            .unwrap_or_default();
         let covered = coverage::of(stretches.iter().map(|stretch| stretch.covered), row.cadence);
-        let maintenance = ctx.replica.read(|state| maintenance::of(&state.maintenance, row.site, row.id));
+        let maintenance = ctx
+            .replica
+            .read(|state| maintenance::of(&state.maintenance, row.site, row.id));
         Ok(Self {
-            timeline: timeline.transitions.iter().map(|row| (row.transition.at, row.transition.to)).collect(),
+            timeline: timeline
+                .transitions
+                .iter()
+                .map(|row| (row.transition.at, row.transition.to))
+                .collect(),
             covered,
             maintenance,
             due: rows.windows.iter().map(|window| window.due).sum(),
@@ -135,13 +174,21 @@ impl Watched {
 /// The figure over one endpoint, or over all endpoints of a site.
 fn figure(subject: String, window: Interval, all: &[Watched]) -> Sla {
     let timeline = rolled_up(all);
-    let covered = all.iter().map(|watched| watched.covered.clone()).reduce(|a, b| a.intersection(&b)).unwrap_or_default();
-    let maintenance =
-        all.iter().map(|watched| watched.maintenance.clone()).reduce(|a, b| a.intersection(&b)).unwrap_or_default();
+    let covered = all
+        .iter()
+        .map(|watched| watched.covered.clone())
+        .reduce(|a, b| a.intersection(&b))
+        .unwrap_or_default();
+    let maintenance = all
+        .iter()
+        .map(|watched| watched.maintenance.clone())
+        .reduce(|a, b| a.intersection(&b))
+        .unwrap_or_default();
     let window = coverage::clamp(window, &covered);
     let account = account(window, &timeline, &covered, &maintenance);
     let mut sketch = Sketch::default();
-    all.iter().for_each(|watched| sketch.merge(&watched.latency));
+    all.iter()
+        .for_each(|watched| sketch.merge(&watched.latency));
     let coverage = Coverage {
         due: all.iter().map(|watched| watched.due).sum(),
         ran: all.iter().map(|watched| watched.ran).sum(),
@@ -155,25 +202,59 @@ fn rolled_up(all: &[Watched]) -> Vec<(Timestamp, State)> {
     if let [only] = all {
         return only.timeline.clone();
     }
-    let mut instants: Vec<Timestamp> = all.iter().flat_map(|watched| watched.timeline.iter().map(|&(at, _)| at)).collect();
+    let mut instants: Vec<Timestamp> = all
+        .iter()
+        .flat_map(|watched| watched.timeline.iter().map(|&(at, _)| at))
+        .collect();
     instants.sort_unstable();
     instants.dedup();
     let state_at = |watched: &Watched, at: Timestamp| {
-        watched.timeline.iter().rev().find(|&&(since, _)| since <= at).map_or(State::Up, |&(_, state)| state)
+        watched
+            .timeline
+            .iter()
+            .rev()
+            .find(|&&(since, _)| since <= at)
+            .map_or(State::Up, |&(_, state)| state)
     };
-    instants.into_iter().map(|at| (at, rollup::site(all.iter().map(|watched| state_at(watched, at))))).collect()
+    instants
+        .into_iter()
+        .map(|at| {
+            (
+                at,
+                rollup::site(all.iter().map(|watched| state_at(watched, at))),
+            )
+        })
+        .collect()
 }
 
 fn covered_share(window: Interval, covered: &IntervalSet) -> Coverage {
     let inside: IntervalSet = [window].into_iter().collect();
     let covered_ms = covered.intersection(&inside).len().0;
     let whole = window.len().0;
-    let ppm = if whole == 0 { 0 } else { u128::from(covered_ms) * 1_000_000 / u128::from(whole) };
-    Coverage { due: 0, ran: 0, covered_ms, covered_ppm: u32::try_from(ppm).unwrap_or(1_000_000) }
+    let ppm = if whole == 0 {
+        0
+    } else {
+        u128::from(covered_ms) * 1_000_000 / u128::from(whole)
+    };
+    Coverage {
+        due: 0,
+        ran: 0,
+        covered_ms,
+        covered_ppm: u32::try_from(ppm).unwrap_or(1_000_000),
+    }
 }
 
-fn body(subject: String, window: Interval, account: Account, sketch: &Sketch, coverage: Coverage) -> Sla {
-    let stretch = |interval: &Interval| Stretch { from: Instant(interval.from), until: Instant(interval.until) };
+fn body(
+    subject: String,
+    window: Interval,
+    account: Account,
+    sketch: &Sketch,
+    coverage: Coverage,
+) -> Sla {
+    let stretch = |interval: &Interval| Stretch {
+        from: Instant(interval.from),
+        until: Instant(interval.until),
+    };
     Sla {
         subject,
         rule: RULE_VERSION,

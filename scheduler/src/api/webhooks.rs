@@ -5,8 +5,8 @@ use std::sync::Arc;
 use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
-use picket_scheduler_core::reply::Reply;
 use picket_scheduler_core::command::{Command, PutWebhook, RemoveWebhook};
+use picket_scheduler_core::reply::Reply;
 use picket_wire::api::Page;
 use picket_wire::api::webhooks::{Webhook, WebhookReply, WebhookRequest};
 use picket_wire::id::WebhookId;
@@ -24,7 +24,14 @@ const SECRET_BYTES: usize = 32;
 #[utoipa::path(get, path = "/webhooks", tag = "webhooks", responses((status = 200, body = Page<Webhook>)))]
 pub(super) async fn list(_: Reader, State(ctx): State<Arc<Context>>) -> Json<Page<Webhook>> {
     let items = ctx.replica.read(|state| {
-        state.webhooks.iter().map(|(&id, hook)| Webhook { id, url: hook.url.clone() }).collect()
+        state
+            .webhooks
+            .iter()
+            .map(|(&id, hook)| Webhook {
+                id,
+                url: hook.url.clone(),
+            })
+            .collect()
     });
     Json(Page { items, next: None })
 }
@@ -38,19 +45,29 @@ pub(super) async fn add(
     Body(request): Body<WebhookRequest>,
 ) -> Result<(StatusCode, Json<WebhookReply>), ApiError> {
     let WebhookRequest { url, secret } = request;
-    parse_url(&url).ok_or_else(|| ApiError::invalid("url", "expected an http or https URL with a host"))?;
+    parse_url(&url)
+        .ok_or_else(|| ApiError::invalid("url", "expected an http or https URL with a host"))?;
     let secret = match secret {
-        Some(secret) => secret_bytes(&secret).map(|_| secret).map_err(|error| ApiError::invalid("secret", error.to_string()))?,
+        Some(secret) => secret_bytes(&secret)
+            .map(|_| secret)
+            .map_err(|error| ApiError::invalid("secret", error.to_string()))?,
         None => {
             let mut bytes = [0; SECRET_BYTES];
             getrandom::fill(&mut bytes).map_err(|_| ApiError::Internal)?;
             secret_text(&bytes)
         }
     };
-    let command = PutWebhook { webhook: None, url: url.clone(), secret: secret.clone() };
+    let command = PutWebhook {
+        webhook: None,
+        url: url.clone(),
+        secret: secret.clone(),
+    };
     match ctx.replica.propose(Command::PutWebhook(command)).await? {
         Reply::Webhook(id) => {
-            let reply = WebhookReply { webhook: Webhook { id, url }, secret };
+            let reply = WebhookReply {
+                webhook: Webhook { id, url },
+                secret,
+            };
             Ok((StatusCode::CREATED, Json(reply)))
         }
         other => Err(unexpected(other)),
@@ -65,7 +82,11 @@ pub(super) async fn remove(
     State(ctx): State<Arc<Context>>,
     Path(webhook): Path<WebhookId>,
 ) -> Result<StatusCode, ApiError> {
-    match ctx.replica.propose(Command::RemoveWebhook(RemoveWebhook { webhook })).await? {
+    match ctx
+        .replica
+        .propose(Command::RemoveWebhook(RemoveWebhook { webhook }))
+        .await?
+    {
         Reply::Done => Ok(StatusCode::NO_CONTENT),
         other => Err(unexpected(other)),
     }

@@ -11,7 +11,8 @@ use openraft::raft::{AppendEntriesRequest, AppendEntriesResponse, VoteRequest, V
 use openraft::{BasicNode, EntryPayload};
 
 use super::types::{
-    LogId, Membership, Proposal, RaftEntry, SnapshotMeta, StoredMembership, TypeConfig, Vote, log_id,
+    LogId, Membership, Proposal, RaftEntry, SnapshotMeta, StoredMembership, TypeConfig, Vote,
+    log_id,
 };
 
 /// Most entries in one append; twice what openraft is told to send.
@@ -41,7 +42,11 @@ pub(crate) trait Frame: Sized {
     /// Reads a form that fills `input` exactly.
     fn from_frame(mut input: Bytes) -> Result<Self, FrameError> {
         let value = Self::read(&mut input)?;
-        if input.is_empty() { Ok(value) } else { Err(FrameError("frame: bytes left over")) }
+        if input.is_empty() {
+            Ok(value)
+        } else {
+            Err(FrameError("frame: bytes left over"))
+        }
     }
 }
 
@@ -61,7 +66,9 @@ impl Frame for u64 {
     }
 
     fn read(input: &mut Bytes) -> Result<Self, FrameError> {
-        input.try_get_u64_le().map_err(|_short| FrameError("integer"))
+        input
+            .try_get_u64_le()
+            .map_err(|_short| FrameError("integer"))
     }
 }
 
@@ -88,7 +95,11 @@ impl<T: Frame> Frame for Option<T> {
     }
 
     fn read(input: &mut Bytes) -> Result<Self, FrameError> {
-        if bool::read(input)? { T::read(input).map(Some) } else { Ok(None) }
+        if bool::read(input)? {
+            T::read(input).map(Some)
+        } else {
+            Ok(None)
+        }
     }
 }
 
@@ -100,7 +111,11 @@ impl Frame for Bytes {
     fn read(input: &mut Bytes) -> Result<Self, FrameError> {
         let len = take_u32(input)?;
         let len = usize::try_from(len).map_err(|_wide| FrameError("length"))?;
-        if len > input.len() { Err(FrameError("length")) } else { Ok(input.split_to(len)) }
+        if len > input.len() {
+            Err(FrameError("length"))
+        } else {
+            Ok(input.split_to(len))
+        }
     }
 }
 
@@ -116,11 +131,17 @@ impl Frame for String {
 
 impl Frame for LogId {
     fn put(&self, out: &mut Vec<u8>) {
-        [self.leader_id.term, self.leader_id.node_id, self.index].iter().for_each(|n| n.put(out));
+        [self.leader_id.term, self.leader_id.node_id, self.index]
+            .iter()
+            .for_each(|n| n.put(out));
     }
 
     fn read(input: &mut Bytes) -> Result<Self, FrameError> {
-        Ok(log_id(u64::read(input)?, u64::read(input)?, u64::read(input)?))
+        Ok(log_id(
+            u64::read(input)?,
+            u64::read(input)?,
+            u64::read(input)?,
+        ))
     }
 }
 
@@ -133,7 +154,11 @@ impl Frame for Vote {
 
     fn read(input: &mut Bytes) -> Result<Self, FrameError> {
         let (term, node) = (u64::read(input)?, u64::read(input)?);
-        let vote = if bool::read(input)? { Self::new_committed(term, node) } else { Self::new(term, node) };
+        let vote = if bool::read(input)? {
+            Self::new_committed(term, node)
+        } else {
+            Self::new(term, node)
+        };
         Ok(vote)
     }
 }
@@ -199,7 +224,10 @@ impl Frame for RaftEntry {
     }
 
     fn read(input: &mut Bytes) -> Result<Self, FrameError> {
-        Ok(Self { log_id: LogId::read(input)?, payload: take_payload(input)? })
+        Ok(Self {
+            log_id: LogId::read(input)?,
+            payload: take_payload(input)?,
+        })
     }
 }
 
@@ -242,7 +270,12 @@ impl Frame for AppendEntriesRequest<TypeConfig> {
         let leader_commit = Option::read(input)?;
         let entries = (0..take_len(input, ENTRIES_MAX)?).map(|_| RaftEntry::read(input));
         let entries = entries.collect::<Result<Vec<_>, FrameError>>()?;
-        Ok(Self { vote, prev_log_id, entries, leader_commit })
+        Ok(Self {
+            vote,
+            prev_log_id,
+            entries,
+            leader_commit,
+        })
     }
 }
 
@@ -280,7 +313,10 @@ impl Frame for VoteRequest<u64> {
     }
 
     fn read(input: &mut Bytes) -> Result<Self, FrameError> {
-        Ok(Self { vote: Vote::read(input)?, last_log_id: Option::read(input)? })
+        Ok(Self {
+            vote: Vote::read(input)?,
+            last_log_id: Option::read(input)?,
+        })
     }
 }
 
@@ -310,11 +346,19 @@ fn put_len(len: usize, out: &mut Vec<u8>) {
 }
 
 fn take_u32(input: &mut Bytes) -> Result<u32, FrameError> {
-    input.try_get_u32_le().map_err(|_short| FrameError("length"))
+    input
+        .try_get_u32_le()
+        .map_err(|_short| FrameError("length"))
 }
 
 fn take_len(input: &mut Bytes, max: u32) -> Result<u32, FrameError> {
-    take_u32(input).and_then(|len| if len <= max { Ok(len) } else { Err(FrameError("count")) })
+    take_u32(input).and_then(|len| {
+        if len <= max {
+            Ok(len)
+        } else {
+            Err(FrameError("count"))
+        }
+    })
 }
 
 #[cfg(test)]
@@ -337,7 +381,10 @@ mod tests {
             vote: Vote::new_committed(3, 2),
             prev_log_id: Some(log_id(2, 1, 7)),
             entries: entries
-                .map(|(payload, index)| RaftEntry { log_id: log_id(3, 2, index), payload })
+                .map(|(payload, index)| RaftEntry {
+                    log_id: log_id(3, 2, index),
+                    payload,
+                })
                 .collect(),
             leader_commit: None,
         }
@@ -346,10 +393,14 @@ mod tests {
     #[test]
     fn an_append_reads_back_what_it_wrote() {
         let frame = Bytes::from(request().to_frame());
-        let back = AppendEntriesRequest::<TypeConfig>::from_frame(frame.clone()).expect("own frame");
+        let back =
+            AppendEntriesRequest::<TypeConfig>::from_frame(frame.clone()).expect("own frame");
         assert_eq!(back.to_frame(), frame);
         assert_eq!(back.entries.len(), 3);
-        assert_eq!(back.entries[2].payload, EntryPayload::Membership(membership()));
+        assert_eq!(
+            back.entries[2].payload,
+            EntryPayload::Membership(membership())
+        );
     }
 
     #[test]
@@ -357,7 +408,11 @@ mod tests {
         let frame = Bytes::from(request().to_frame());
         for len in 0..frame.len() {
             let cut = AppendEntriesRequest::<TypeConfig>::from_frame(frame.slice(..len));
-            assert!(cut.is_err(), "{len} of {} bytes were taken for a frame", frame.len());
+            assert!(
+                cut.is_err(),
+                "{len} of {} bytes were taken for a frame",
+                frame.len()
+            );
         }
     }
 

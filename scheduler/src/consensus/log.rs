@@ -40,16 +40,47 @@ pub(crate) struct LogStore {
 type Done = oneshot::Sender<io::Result<()>>;
 
 enum Job {
-    Append { first: u64, entries: Vec<Vec<u8>>, written: Done, flushed: LogFlushed<TypeConfig> },
-    SaveVote { vote: Vec<u8>, done: Done },
-    ReadVote { reply: oneshot::Sender<Option<Vec<u8>>> },
-    SaveCommitted { index: u64, id: Vec<u8>, done: Done },
-    ReadCommitted { reply: oneshot::Sender<Option<Vec<u8>>> },
-    Truncate { from: u64, done: Done },
-    Purge { upto: u64, id: Vec<u8>, done: Done },
-    Read { range: Range<u64>, max_bytes: usize, reply: oneshot::Sender<Vec<Vec<u8>>> },
-    Ends { reply: oneshot::Sender<Ends> },
-    Close { done: oneshot::Sender<()> },
+    Append {
+        first: u64,
+        entries: Vec<Vec<u8>>,
+        written: Done,
+        flushed: LogFlushed<TypeConfig>,
+    },
+    SaveVote {
+        vote: Vec<u8>,
+        done: Done,
+    },
+    ReadVote {
+        reply: oneshot::Sender<Option<Vec<u8>>>,
+    },
+    SaveCommitted {
+        index: u64,
+        id: Vec<u8>,
+        done: Done,
+    },
+    ReadCommitted {
+        reply: oneshot::Sender<Option<Vec<u8>>>,
+    },
+    Truncate {
+        from: u64,
+        done: Done,
+    },
+    Purge {
+        upto: u64,
+        id: Vec<u8>,
+        done: Done,
+    },
+    Read {
+        range: Range<u64>,
+        max_bytes: usize,
+        reply: oneshot::Sender<Vec<Vec<u8>>>,
+    },
+    Ends {
+        reply: oneshot::Sender<Ends>,
+    },
+    Close {
+        done: oneshot::Sender<()>,
+    },
 }
 
 /// The ids at both ends of the log, as bytes.
@@ -64,8 +95,16 @@ impl LogStore {
         let log = RaftLog::open(dir, RaftLogSettings::default())?;
         let (jobs, inbox) = mpsc::channel(JOBS_MAX);
         let thread = std::thread::Builder::new().name("raft-log".to_owned());
-        let writer = Writer { log, flushes: Vec::new(), _lock: lock };
-        drop(thread.spawn(move || writer.run(inbox)).expect("a process can start one more thread"));
+        let writer = Writer {
+            log,
+            flushes: Vec::new(),
+            _lock: lock,
+        };
+        drop(
+            thread
+                .spawn(move || writer.run(inbox))
+                .expect("a process can start one more thread"),
+        );
         Ok(Self { jobs })
     }
 
@@ -80,13 +119,19 @@ impl LogStore {
     /// What was purged last, for comparison with the snapshot.
     pub(crate) async fn purged(&self) -> Result<Option<LogId>, StorageError> {
         let ends = self.ask(|reply| Job::Ends { reply }).await?;
-        ends.purged.map(decode::<LogId>).transpose().map_err(read_error)
+        ends.purged
+            .map(decode::<LogId>)
+            .transpose()
+            .map_err(read_error)
     }
 
     async fn ask<T>(&self, job: impl FnOnce(oneshot::Sender<T>) -> Job) -> Result<T, StorageError> {
         let (reply, answer) = oneshot::channel();
         let closed = || read_error(io::Error::from(io::ErrorKind::BrokenPipe));
-        self.jobs.send(job(reply)).await.map_err(|_closed| closed())?;
+        self.jobs
+            .send(job(reply))
+            .await
+            .map_err(|_closed| closed())?;
         answer.await.map_err(|_closed| closed())
     }
 
@@ -94,9 +139,23 @@ impl LogStore {
         self.ask(job).await?.map_err(write_error)
     }
 
-    async fn read(&self, range: Range<u64>, max_bytes: usize) -> Result<Vec<RaftEntry>, StorageError> {
-        let bytes = self.ask(|reply| Job::Read { range, max_bytes, reply }).await?;
-        bytes.into_iter().map(|entry| decode(entry).map_err(read_error)).collect()
+    async fn read(
+        &self,
+        range: Range<u64>,
+        max_bytes: usize,
+    ) -> Result<Vec<RaftEntry>, StorageError> {
+        let bytes = self
+            .ask(|reply| Job::Read {
+                range,
+                max_bytes,
+                reply,
+            })
+            .await?;
+        let mut entries = Vec::with_capacity(bytes.len());
+        for entry in bytes {
+            entries.push(decode(entry).map_err(read_error)?);
+        }
+        Ok(entries)
     }
 }
 
@@ -134,7 +193,10 @@ impl RaftLogStorage<TypeConfig> for LogStore {
         let last_purged_log_id = purged.map(decode).transpose().map_err(read_error)?;
         let last: Option<RaftEntry> = last.map(decode).transpose().map_err(read_error)?;
         let last_log_id = last.map(|entry| entry.log_id).or(last_purged_log_id);
-        Ok(LogState { last_purged_log_id, last_log_id })
+        Ok(LogState {
+            last_purged_log_id,
+            last_log_id,
+        })
     }
 
     async fn get_log_reader(&mut self) -> Self {
@@ -153,7 +215,12 @@ impl RaftLogStorage<TypeConfig> for LogStore {
 
     async fn save_committed(&mut self, committed: Option<LogId>) -> Result<(), StorageError> {
         let Some(id) = committed else { return Ok(()) };
-        self.act(|done| Job::SaveCommitted { index: id.index, id: id.to_frame(), done }).await
+        self.act(|done| Job::SaveCommitted {
+            index: id.index,
+            id: id.to_frame(),
+            done,
+        })
+        .await
     }
 
     async fn read_committed(&mut self) -> Result<Option<LogId>, StorageError> {
@@ -161,7 +228,11 @@ impl RaftLogStorage<TypeConfig> for LogStore {
         id.map(decode).transpose().map_err(read_error)
     }
 
-    async fn append<I>(&mut self, entries: I, flushed: LogFlushed<TypeConfig>) -> Result<(), StorageError>
+    async fn append<I>(
+        &mut self,
+        entries: I,
+        flushed: LogFlushed<TypeConfig>,
+    ) -> Result<(), StorageError>
     where
         I: IntoIterator<Item = RaftEntry> + OptionalSend,
         I::IntoIter: OptionalSend,
@@ -176,15 +247,30 @@ impl RaftLogStorage<TypeConfig> for LogStore {
             flushed.log_io_completed(Ok(()));
             return Ok(());
         };
-        self.act(|written| Job::Append { first, entries, written, flushed }).await
+        self.act(|written| Job::Append {
+            first,
+            entries,
+            written,
+            flushed,
+        })
+        .await
     }
 
     async fn truncate(&mut self, log_id: LogId) -> Result<(), StorageError> {
-        self.act(|done| Job::Truncate { from: log_id.index, done }).await
+        self.act(|done| Job::Truncate {
+            from: log_id.index,
+            done,
+        })
+        .await
     }
 
     async fn purge(&mut self, log_id: LogId) -> Result<(), StorageError> {
-        self.act(|done| Job::Purge { upto: log_id.index, id: log_id.to_frame(), done }).await
+        self.act(|done| Job::Purge {
+            upto: log_id.index,
+            id: log_id.to_frame(),
+            done,
+        })
+        .await
     }
 }
 
@@ -201,7 +287,9 @@ impl Writer {
         let mut waiting = VecDeque::new();
         while let Some(job) = inbox.blocking_recv() {
             waiting.push_back(job);
-            while waiting.len() < JOBS_MAX && let Ok(job) = inbox.try_recv() {
+            while waiting.len() < JOBS_MAX
+                && let Ok(job) = inbox.try_recv()
+            {
                 waiting.push_back(job);
             }
             for job in waiting.drain(..) {
@@ -219,8 +307,16 @@ impl Writer {
 
     fn perform(&mut self, job: Job) {
         match job {
-            Job::Append { first, entries, written, flushed } => {
-                let result = self.log.append_batch(first, entries).map_err(io::Error::other);
+            Job::Append {
+                first,
+                entries,
+                written,
+                flushed,
+            } => {
+                let result = self
+                    .log
+                    .append_batch(first, entries)
+                    .map_err(io::Error::other);
                 if result.is_ok() {
                     self.flushes.push(flushed);
                 }
@@ -231,7 +327,12 @@ impl Writer {
             }
             Job::ReadVote { reply } => answer(reply, self.log.vote().map(<[u8]>::to_vec)),
             Job::SaveCommitted { index, id, done } => {
-                answer(done, self.log.save_committed(index, &id).map_err(io::Error::other));
+                answer(
+                    done,
+                    self.log
+                        .save_committed(index, &id)
+                        .map_err(io::Error::other),
+                );
             }
             Job::ReadCommitted { reply } => {
                 let committed = self.log.committed();
@@ -243,7 +344,11 @@ impl Writer {
             Job::Purge { upto, id, done } => {
                 answer(done, self.log.purge_to(upto, &id).map_err(io::Error::other));
             }
-            Job::Read { range, max_bytes, reply } => answer(reply, self.read(range, max_bytes)),
+            Job::Read {
+                range,
+                max_bytes,
+                reply,
+            } => answer(reply, self.read(range, max_bytes)),
             Job::Ends { reply } => answer(reply, self.ends()),
             Job::Close { .. } => {}
         }
@@ -267,7 +372,10 @@ impl Writer {
 
     fn ends(&mut self) -> Ends {
         let purged = self.log.purged().map(|(_index, id)| id.to_vec());
-        let last = self.log.last().and_then(|last| self.read(last..last + 1, 1).pop());
+        let last = self
+            .log
+            .last()
+            .and_then(|last| self.read(last..last + 1, 1).pop());
         Ends { purged, last }
     }
 
@@ -280,7 +388,10 @@ impl Writer {
         let result = self.log.sync();
         crate::telemetry::log_flushed(started.elapsed(), self.flushes.len());
         for flushed in self.flushes.drain(..) {
-            let result = result.as_ref().map(|()| ()).map_err(|e| io::Error::other(e.to_string()));
+            let result = match &result {
+                Ok(()) => Ok(()),
+                Err(error) => Err(io::Error::other(error.to_string())),
+            };
             flushed.log_io_completed(result);
         }
     }

@@ -85,7 +85,10 @@ impl Replica {
     /// The members and their addresses, as last applied.
     pub(crate) fn members(&self) -> Vec<(u64, String)> {
         let held = self.lock();
-        held.membership.nodes().map(|(id, node)| (*id, node.addr.clone())).collect()
+        held.membership
+            .nodes()
+            .map(|(id, node)| (*id, node.addr.clone()))
+            .collect()
     }
 
     fn lock(&self) -> RwLockReadGuard<'_, Held> {
@@ -129,9 +132,18 @@ impl StateMachine {
             None => Held::empty(),
         };
         let applied = Arc::new(watch::Sender::new(held.applied(0)));
-        let shelf = Shelf { store: snapshots, newest: held.last_applied };
-        let replica = Replica { held: Arc::new(RwLock::new(held)), applied };
-        Ok(Self { replica, shelf: Arc::new(Mutex::new(shelf)) })
+        let shelf = Shelf {
+            store: snapshots,
+            newest: held.last_applied,
+        };
+        let replica = Replica {
+            held: Arc::new(RwLock::new(held)),
+            applied,
+        };
+        Ok(Self {
+            replica,
+            shelf: Arc::new(Mutex::new(shelf)),
+        })
     }
 
     /// The handle for everybody else.
@@ -147,7 +159,11 @@ impl StateMachine {
 
 impl Held {
     fn empty() -> Self {
-        Self { machine: Machine::new(), last_applied: None, membership: StoredMembership::default() }
+        Self {
+            machine: Machine::new(),
+            last_applied: None,
+            membership: StoredMembership::default(),
+        }
     }
 
     fn restore(meta: &[u8], data: &[u8]) -> Result<Self, RestoreReplicaError> {
@@ -155,7 +171,11 @@ impl Held {
         let meta = SnapshotMeta::from_frame(Bytes::copy_from_slice(meta))
             .map_err(|error| content(error.to_string()))?;
         let machine = Machine::restore(data).map_err(|error| content(error.to_string()))?;
-        Ok(Self { machine, last_applied: meta.last_log_id, membership: meta.last_membership })
+        Ok(Self {
+            machine,
+            last_applied: meta.last_log_id,
+            membership: meta.last_membership,
+        })
     }
 
     fn applied(&self, placement: u64) -> Applied {
@@ -168,15 +188,26 @@ impl Held {
 
     fn meta(&self) -> SnapshotMeta {
         let snapshot_id = match self.last_applied {
-            Some(id) => format!("{}-{}-{}", id.leader_id.term, id.leader_id.node_id, id.index),
+            Some(id) => format!(
+                "{}-{}-{}",
+                id.leader_id.term, id.leader_id.node_id, id.index
+            ),
             None => "empty".to_owned(),
         };
         let last_membership = self.membership.clone();
-        SnapshotMeta { last_log_id: self.last_applied, last_membership, snapshot_id }
+        SnapshotMeta {
+            last_log_id: self.last_applied,
+            last_membership,
+            snapshot_id,
+        }
     }
 
     /// Applies one entry; the flag says whether it can have changed the placement.
-    fn apply(&mut self, entry: RaftEntry, facts: &mut Vec<Fact>) -> Result<(Outcome, bool), FrameError> {
+    fn apply(
+        &mut self,
+        entry: RaftEntry,
+        facts: &mut Vec<Fact>,
+    ) -> Result<(Outcome, bool), FrameError> {
         self.last_applied = Some(entry.log_id);
         match entry.payload {
             EntryPayload::Blank => Ok((Outcome(None), false)),
@@ -232,33 +263,53 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
     async fn get_snapshot_builder(&mut self) -> Builder {
         let held = self.replica.lock();
         let (meta, data) = (held.meta(), Bytes::from(held.machine.snapshot()));
-        Builder { meta, data, shelf: Arc::clone(&self.shelf) }
+        Builder {
+            meta,
+            data,
+            shelf: Arc::clone(&self.shelf),
+        }
     }
 
     async fn begin_receiving_snapshot(&mut self) -> Result<Box<Bytes>, StorageError> {
         Ok(Box::new(Bytes::new()))
     }
 
-    async fn install_snapshot(&mut self, meta: &SnapshotMeta, data: Box<Bytes>) -> Result<(), StorageError> {
+    async fn install_snapshot(
+        &mut self,
+        meta: &SnapshotMeta,
+        data: Box<Bytes>,
+    ) -> Result<(), StorageError> {
         let installed = Held::restore(&meta.to_frame(), &data).map_err(|error| {
-            StorageError::from(StorageIOError::read_snapshot(Some(meta.signature()), AnyError::new(&error)))
+            StorageError::from(StorageIOError::read_snapshot(
+                Some(meta.signature()),
+                AnyError::new(&error),
+            ))
         })?;
         store(&self.shelf, meta, &data).await?;
         let mut held = self.replica.lock_to_write();
         *held = installed;
-        self.replica.applied.send_modify(|applied| *applied = held.applied(applied.placement + 1));
+        self.replica
+            .applied
+            .send_modify(|applied| *applied = held.applied(applied.placement + 1));
         Ok(())
     }
 
     async fn get_current_snapshot(&mut self) -> Result<Option<Snapshot>, StorageError> {
         let shelf = Arc::clone(&self.shelf);
         let read = move || lock(&shelf).store.newest();
-        let newest = tokio::task::spawn_blocking(read).await.expect("reading a snapshot does not panic");
+        let newest = tokio::task::spawn_blocking(read)
+            .await
+            .expect("reading a snapshot does not panic");
         let newest = newest.map_err(|e| StorageIOError::read_snapshot(None, AnyError::new(&e)))?;
-        let Some(snapshot) = newest.snapshot else { return Ok(None) };
+        let Some(snapshot) = newest.snapshot else {
+            return Ok(None);
+        };
         let meta = SnapshotMeta::from_frame(Bytes::from(snapshot.meta))
             .map_err(|e| StorageIOError::read_snapshot(None, AnyError::new(&e)))?;
-        Ok(Some(Snapshot { meta, snapshot: Box::new(Bytes::from(snapshot.data)) }))
+        Ok(Some(Snapshot {
+            meta,
+            snapshot: Box::new(Bytes::from(snapshot.data)),
+        }))
     }
 }
 
@@ -273,12 +324,23 @@ pub(crate) struct Builder {
 impl RaftSnapshotBuilder<TypeConfig> for Builder {
     async fn build_snapshot(&mut self) -> Result<Snapshot, StorageError> {
         store(&self.shelf, &self.meta, &self.data).await?;
-        tracing::info!(snapshot = self.meta.snapshot_id, bytes = self.data.len(), "snapshot written");
-        Ok(Snapshot { meta: self.meta.clone(), snapshot: Box::new(self.data.clone()) })
+        tracing::info!(
+            snapshot = self.meta.snapshot_id,
+            bytes = self.data.len(),
+            "snapshot written"
+        );
+        Ok(Snapshot {
+            meta: self.meta.clone(),
+            snapshot: Box::new(self.data.clone()),
+        })
     }
 }
 
-async fn store(shelf: &Arc<Mutex<Shelf>>, meta: &SnapshotMeta, data: &Bytes) -> Result<(), StorageError> {
+async fn store(
+    shelf: &Arc<Mutex<Shelf>>,
+    meta: &SnapshotMeta,
+    data: &Bytes,
+) -> Result<(), StorageError> {
     let (shelf, data) = (Arc::clone(shelf), data.clone());
     let (signature, upto, meta) = (meta.signature(), meta.last_log_id, meta.to_frame());
     let write = move || {
@@ -289,8 +351,9 @@ async fn store(shelf: &Arc<Mutex<Shelf>>, meta: &SnapshotMeta, data: &Bytes) -> 
         }
         Ok(())
     };
-    let written: Result<(), FileFault> =
-        tokio::task::spawn_blocking(write).await.expect("writing a snapshot does not panic");
+    let written: Result<(), FileFault> = tokio::task::spawn_blocking(write)
+        .await
+        .expect("writing a snapshot does not panic");
     written.map_err(|e| StorageIOError::write_snapshot(Some(signature), AnyError::new(&e)).into())
 }
 

@@ -8,7 +8,9 @@ use std::future::Future;
 use std::time::Duration;
 
 use bytes::Bytes;
-use openraft::error::{Fatal, NetworkError, RPCError, RaftError, ReplicationClosed, StreamingError, Unreachable};
+use openraft::error::{
+    Fatal, NetworkError, RPCError, RaftError, ReplicationClosed, StreamingError, Unreachable,
+};
 use openraft::network::{Backoff, RPCOption};
 use openraft::raft::{
     AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse, VoteRequest, VoteResponse,
@@ -61,7 +63,10 @@ impl RaftNetworkFactory<TypeConfig> for Network {
     type Network = PeerLink;
 
     async fn new_client(&mut self, target: u64, _node: &BasicNode) -> PeerLink {
-        PeerLink { target: MemberId(target), peers: self.peers.clone() }
+        PeerLink {
+            target: MemberId(target),
+            peers: self.peers.clone(),
+        }
     }
 }
 
@@ -75,21 +80,43 @@ pub(crate) struct PeerLink {
 type RpcError = RPCError<u64, BasicNode, RaftError<u64>>;
 
 impl PeerLink {
-    async fn call<Q: Frame, A: Frame>(&self, kind: u8, request: &Q, within: Duration) -> Result<A, LinkError> {
-        let message = RaftMessage { kind, bytes: request.to_frame() };
-        let reply = self.peers.request(self.target, &PeerRequest::Raft(message), within).await?;
+    async fn call<Q: Frame, A: Frame>(
+        &self,
+        kind: u8,
+        request: &Q,
+        within: Duration,
+    ) -> Result<A, LinkError> {
+        let message = RaftMessage {
+            kind,
+            bytes: request.to_frame(),
+        };
+        let reply = self
+            .peers
+            .request(self.target, &PeerRequest::Raft(message), within)
+            .await?;
         raft_reply(reply)
     }
 
-    async fn send_snapshot(&self, vote: Vote, snapshot: &Snapshot, within: Duration) -> Result<Vote, LinkError> {
+    async fn send_snapshot(
+        &self,
+        vote: Vote,
+        snapshot: &Snapshot,
+        within: Duration,
+    ) -> Result<Vote, LinkError> {
         let head = SnapshotHead {
             vote,
             meta: snapshot.meta.clone(),
             bytes: u64::try_from(snapshot.snapshot.len()).unwrap_or(u64::MAX),
         };
-        let message = RaftMessage { kind: SNAPSHOT, bytes: head.to_frame() };
+        let message = RaftMessage {
+            kind: SNAPSHOT,
+            bytes: head.to_frame(),
+        };
         let request = PeerRequest::Raft(message);
-        let reply = self.peers.request_with_body(self.target, &request, &snapshot.snapshot, within).await?;
+        let reply = self
+            .peers
+            .request_with_body(self.target, &request, &snapshot.snapshot, within)
+            .await?;
         raft_reply(reply)
     }
 }
@@ -100,11 +127,19 @@ impl RaftNetwork<TypeConfig> for PeerLink {
         request: AppendEntriesRequest<TypeConfig>,
         option: RPCOption,
     ) -> Result<AppendEntriesResponse<u64>, RpcError> {
-        self.call(APPEND, &request, option.hard_ttl()).await.map_err(LinkError::into_rpc)
+        self.call(APPEND, &request, option.hard_ttl())
+            .await
+            .map_err(LinkError::into_rpc)
     }
 
-    async fn vote(&mut self, request: VoteRequest<u64>, option: RPCOption) -> Result<VoteResponse<u64>, RpcError> {
-        self.call(VOTE, &request, option.hard_ttl()).await.map_err(LinkError::into_rpc)
+    async fn vote(
+        &mut self,
+        request: VoteRequest<u64>,
+        option: RPCOption,
+    ) -> Result<VoteResponse<u64>, RpcError> {
+        self.call(VOTE, &request, option.hard_ttl())
+            .await
+            .map_err(LinkError::into_rpc)
     }
 
     async fn full_snapshot(
@@ -145,13 +180,20 @@ impl Frame for SnapshotHead {
     }
 
     fn read(input: &mut Bytes) -> Result<Self, FrameError> {
-        Ok(Self { vote: Vote::read(input)?, meta: SnapshotMeta::read(input)?, bytes: u64::read(input)? })
+        Ok(Self {
+            vote: Vote::read(input)?,
+            meta: SnapshotMeta::read(input)?,
+            bytes: u64::read(input)?,
+        })
     }
 }
 
 /// The request for the index up to which a linearizable read must have applied.
 pub(crate) fn read_index_request() -> PeerRequest {
-    PeerRequest::Raft(RaftMessage { kind: READ_INDEX, bytes: Vec::new() })
+    PeerRequest::Raft(RaftMessage {
+        kind: READ_INDEX,
+        bytes: Vec::new(),
+    })
 }
 
 /// The answer to it.
@@ -177,11 +219,16 @@ pub(crate) async fn serve(raft: &Raft, message: RaftMessage) -> Result<Vec<u8>, 
             Ok(reply.map_err(|_fatal| ServeError::Stopped)?.to_frame())
         }
         APPEND => {
-            let reply = raft.append_entries(AppendEntriesRequest::from_frame(bytes)?).await;
+            let reply = raft
+                .append_entries(AppendEntriesRequest::from_frame(bytes)?)
+                .await;
             Ok(reply.map_err(|_fatal| ServeError::Stopped)?.to_frame())
         }
         READ_INDEX => {
-            let (index, _applied) = raft.get_read_log_id().await.map_err(|_error| ServeError::NotLeader)?;
+            let (index, _applied) = raft
+                .get_read_log_id()
+                .await
+                .map_err(|_error| ServeError::NotLeader)?;
             Ok(index.map(|id| id.index).to_frame())
         }
         kind => Err(ServeError::Kind(kind)),
@@ -189,8 +236,15 @@ pub(crate) async fn serve(raft: &Raft, message: RaftMessage) -> Result<Vec<u8>, 
 }
 
 /// Installs a snapshot that another member sent.
-pub(crate) async fn install(raft: &Raft, head: SnapshotHead, data: Bytes) -> Result<Vec<u8>, ServeError> {
-    let snapshot = Snapshot { meta: head.meta, snapshot: Box::new(data) };
+pub(crate) async fn install(
+    raft: &Raft,
+    head: SnapshotHead,
+    data: Bytes,
+) -> Result<Vec<u8>, ServeError> {
+    let snapshot = Snapshot {
+        meta: head.meta,
+        snapshot: Box::new(data),
+    };
     let reply = raft.install_full_snapshot(head.vote, snapshot).await;
     Ok(reply.map_err(|_fatal| ServeError::Stopped)?.vote.to_frame())
 }
@@ -213,7 +267,9 @@ impl LinkError {
     fn into_rpc(self) -> RpcError {
         match &self {
             Self::Peer(PeerError::Timeout) => RPCError::Network(NetworkError::new(&self)),
-            Self::Peer(_) | Self::Frame(_) | Self::Refused(_) => RPCError::Unreachable(Unreachable::new(&self)),
+            Self::Peer(_) | Self::Frame(_) | Self::Refused(_) => {
+                RPCError::Unreachable(Unreachable::new(&self))
+            }
         }
     }
 }
@@ -222,8 +278,11 @@ fn raft_reply<A: Frame>(reply: PeerReply) -> Result<A, LinkError> {
     match reply {
         PeerReply::Raft(bytes) => Ok(A::from_frame(Bytes::from(bytes))?),
         PeerReply::Failed(why) => Err(LinkError::Refused(why)),
-        PeerReply::Proposed(_) | PeerReply::Blob(_) | PeerReply::NotLeader(_) | PeerReply::Observed(_) => {
-            Err(LinkError::Frame(FrameError("reply: not one to a Raft message")))
-        }
+        PeerReply::Proposed(_)
+        | PeerReply::Blob(_)
+        | PeerReply::NotLeader(_)
+        | PeerReply::Observed(_) => Err(LinkError::Frame(FrameError(
+            "reply: not one to a Raft message",
+        ))),
     }
 }

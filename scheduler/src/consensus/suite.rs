@@ -52,7 +52,10 @@ impl Gapless {
                 continue;
             }
             let leader = at.leader_id;
-            filled.extend((next..at.index).map(|i| RaftEntry::new_blank(log_id(leader.term, leader.node_id, i))));
+            filled.extend(
+                (next..at.index)
+                    .map(|i| RaftEntry::new_blank(log_id(leader.term, leader.node_id, i))),
+            );
             next = at.index + 1;
             filled.push(entry);
         }
@@ -68,7 +71,11 @@ impl RaftLogReader<TypeConfig> for Gapless {
         self.0.try_get_log_entries(range).await
     }
 
-    async fn limited_get_log_entries(&mut self, start: u64, end: u64) -> Result<Vec<RaftEntry>, StorageError> {
+    async fn limited_get_log_entries(
+        &mut self,
+        start: u64,
+        end: u64,
+    ) -> Result<Vec<RaftEntry>, StorageError> {
         self.0.limited_get_log_entries(start, end).await
     }
 }
@@ -100,7 +107,11 @@ impl RaftLogStorage<TypeConfig> for Gapless {
         self.0.read_committed().await
     }
 
-    async fn append<I>(&mut self, entries: I, flushed: LogFlushed<TypeConfig>) -> Result<(), StorageError>
+    async fn append<I>(
+        &mut self,
+        entries: I,
+        flushed: LogFlushed<TypeConfig>,
+    ) -> Result<(), StorageError>
     where
         I: IntoIterator<Item = RaftEntry> + OptionalSend,
         I::IntoIter: OptionalSend,

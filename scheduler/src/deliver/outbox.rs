@@ -88,7 +88,12 @@ impl Outbox {
     /// Nothing to tell; facts after `cursor` are to come.
     #[must_use]
     pub(crate) const fn new(cursor: FactSeq, group_wait: Span) -> Self {
-        Self { group_wait, read: cursor, gathering: BTreeMap::new(), pending: BTreeMap::new() }
+        Self {
+            group_wait,
+            read: cursor,
+            gathering: BTreeMap::new(),
+            pending: BTreeMap::new(),
+        }
     }
 
     /// The last fact that was read.
@@ -106,16 +111,26 @@ impl Outbox {
     /// Takes the next fact.
     pub(crate) fn on_fact(&mut self, fact: &Fact, webhooks: &[WebhookId]) {
         self.read.advance_to(fact.seq);
-        let FactBody::Group(group) = &fact.body else { return };
+        let FactBody::Group(group) = &fact.body else {
+            return;
+        };
         match (self.gathering.get_mut(&group.id), group.closed_at) {
             (Some(gathering), None) => gathering.group = group.clone(),
             (Some(_), Some(_)) => {
                 self.announce(group.id, Some(group), fact.at, webhooks);
                 self.enqueue(fact.seq, group, MessageEvent::Closed, fact.at, webhooks);
             }
-            (None, Some(_)) => self.enqueue(fact.seq, group, MessageEvent::Closed, fact.at, webhooks),
+            (None, Some(_)) => {
+                self.enqueue(fact.seq, group, MessageEvent::Closed, fact.at, webhooks)
+            }
             (None, None) if group.total == 1 => {
-                self.gathering.insert(group.id, Gathering { fact: fact.seq, group: group.clone() });
+                self.gathering.insert(
+                    group.id,
+                    Gathering {
+                        fact: fact.seq,
+                        group: group.clone(),
+                    },
+                );
             }
             // It grew after it was announced: one message is enough.
             (None, None) => {}
@@ -125,7 +140,8 @@ impl Outbox {
     /// What is to be sent now: at most one message per webhook, the oldest.
     pub(crate) fn due(&mut self, now: Timestamp, webhooks: &[WebhookId]) -> Vec<Job> {
         self.pending.retain(|id, pending| {
-            webhooks.contains(&id.webhook) && (pending.in_flight || now.since(pending.since) < HORIZON)
+            webhooks.contains(&id.webhook)
+                && (pending.in_flight || now.since(pending.since) < HORIZON)
         });
         let gathered: Vec<_> = self
             .gathering
@@ -145,7 +161,11 @@ impl Outbox {
             head_of = Some(id.webhook);
             if !pending.in_flight && pending.next_at <= now {
                 pending.in_flight = true;
-                jobs.push(Job { id, message: pending.message.clone(), tries: pending.tries });
+                jobs.push(Job {
+                    id,
+                    message: pending.message.clone(),
+                    tries: pending.tries,
+                });
             }
         }
         jobs
@@ -154,8 +174,15 @@ impl Outbox {
     /// When [`Outbox::due`] will have something new, if nothing else happens.
     #[must_use]
     pub(crate) fn deadline(&self) -> Option<Timestamp> {
-        let gathering = self.gathering.values().map(|gathering| gathering.group.opened_at + self.group_wait);
-        let pending = self.pending.values().filter(|pending| !pending.in_flight).map(|pending| pending.next_at);
+        let gathering = self
+            .gathering
+            .values()
+            .map(|gathering| gathering.group.opened_at + self.group_wait);
+        let pending = self
+            .pending
+            .values()
+            .filter(|pending| !pending.in_flight)
+            .map(|pending| pending.next_at);
         gathering.chain(pending).min()
     }
 
@@ -166,8 +193,12 @@ impl Outbox {
                 self.pending.remove(&id);
             }
             Tried::Failed => {
-                let Some(pending) = self.pending.get_mut(&id) else { return };
-                let step = usize::try_from(pending.tries).unwrap_or(usize::MAX).min(RETRY_AFTER.len() - 1);
+                let Some(pending) = self.pending.get_mut(&id) else {
+                    return;
+                };
+                let step = usize::try_from(pending.tries)
+                    .unwrap_or(usize::MAX)
+                    .min(RETRY_AFTER.len() - 1);
                 pending.in_flight = false;
                 pending.tries += 1;
                 pending.next_at = now + RETRY_AFTER[step];
@@ -195,7 +226,13 @@ impl Outbox {
         webhooks: &[WebhookId],
     ) {
         if let Some(Gathering { fact, group }) = self.gathering.remove(&id) {
-            self.enqueue(fact, newest.unwrap_or(&group), MessageEvent::Opened, now, webhooks);
+            self.enqueue(
+                fact,
+                newest.unwrap_or(&group),
+                MessageEvent::Opened,
+                now,
+                webhooks,
+            );
         }
     }
 
@@ -208,9 +245,19 @@ impl Outbox {
         webhooks: &[WebhookId],
     ) {
         for &webhook in webhooks {
-            let id = JobId { webhook, fact, closes: event == MessageEvent::Closed };
+            let id = JobId {
+                webhook,
+                fact,
+                closes: event == MessageEvent::Closed,
+            };
             let message = render(group, event, fact);
-            let pending = Pending { message, tries: 0, next_at: now, since: now, in_flight: false };
+            let pending = Pending {
+                message,
+                tries: 0,
+                next_at: now,
+                since: now,
+                in_flight: false,
+            };
             self.pending.insert(id, pending);
         }
     }
@@ -250,11 +297,17 @@ mod tests {
             total,
             closed_at: closed.then_some(Timestamp(at)),
         };
-        Fact { seq: FactSeq(seq), at: Timestamp(at), body: FactBody::Group(group) }
+        Fact {
+            seq: FactSeq(seq),
+            at: Timestamp(at),
+            body: FactBody::Group(group),
+        }
     }
 
     fn told(jobs: &[Job]) -> Vec<(u32, MessageEvent, u32)> {
-        jobs.iter().map(|job| (job.id.webhook.0, job.message.event, job.message.total)).collect()
+        jobs.iter()
+            .map(|job| (job.id.webhook.0, job.message.event, job.message.total))
+            .collect()
     }
 
     #[test]
@@ -266,8 +319,15 @@ mod tests {
         }
         assert_eq!(outbox.deadline(), Some(Timestamp(5_000)));
         let jobs = outbox.due(Timestamp(5_000), &HOOKS);
-        assert_eq!(told(&jobs), [(1, MessageEvent::Opened, 1_000), (2, MessageEvent::Opened, 1_000)]);
-        jobs.iter().for_each(|job| outbox.tried(job.id, Tried::Delivered, Timestamp(5_001)));
+        assert_eq!(
+            told(&jobs),
+            [
+                (1, MessageEvent::Opened, 1_000),
+                (2, MessageEvent::Opened, 1_000)
+            ]
+        );
+        jobs.iter()
+            .for_each(|job| outbox.tried(job.id, Tried::Delivered, Timestamp(5_001)));
         outbox.on_fact(&group(1_001, 9_000, 0, 1_000, true), &HOOKS);
         assert_eq!(told(&outbox.due(Timestamp(9_000), &HOOKS)).len(), 2);
     }
@@ -296,9 +356,15 @@ mod tests {
         outbox.on_fact(&group(2, 1_000, 0, 1, true), &HOOKS[..1]);
         let first = outbox.due(Timestamp(1_000), &HOOKS[..1]);
         assert_eq!(told(&first), [(1, MessageEvent::Opened, 1)]);
-        assert!(outbox.due(Timestamp(1_000), &HOOKS[..1]).is_empty(), "one at a time");
+        assert!(
+            outbox.due(Timestamp(1_000), &HOOKS[..1]).is_empty(),
+            "one at a time"
+        );
         outbox.tried(first[0].id, Tried::Delivered, Timestamp(1_100));
-        assert_eq!(told(&outbox.due(Timestamp(1_100), &HOOKS[..1])), [(1, MessageEvent::Closed, 1)]);
+        assert_eq!(
+            told(&outbox.due(Timestamp(1_100), &HOOKS[..1])),
+            [(1, MessageEvent::Closed, 1)]
+        );
     }
 
     #[test]

@@ -70,17 +70,38 @@ pub(crate) fn secret_text(bytes: &[u8]) -> String {
 ///
 /// # Errors
 /// When the secret is not one.
-pub(crate) fn render(webhook: WebhookId, message: &Message, secret: &str, now: Timestamp) -> Result<Rendered, SecretError> {
+pub(crate) fn render(
+    webhook: WebhookId,
+    message: &Message,
+    secret: &str,
+    now: Timestamp,
+) -> Result<Rendered, SecretError> {
     let id = format!("msg_{}_{}_{}", message.fact, message.group, webhook);
-    let id = if message.closed_at.is_some() { format!("{id}_closed") } else { id };
+    let id = if message.closed_at.is_some() {
+        format!("{id}_closed")
+    } else {
+        id
+    };
     let timestamp = (now.0 / 1_000).to_string();
     let body = serde_json::to_string(message).expect("a message has string keys only");
-    let mut mac = Hmac::<Sha256>::new_from_slice(&secret_bytes(secret)?).map_err(|_| SecretError)?;
-    for part in [id.as_bytes(), b".", timestamp.as_bytes(), b".", body.as_bytes()] {
+    let mut mac =
+        Hmac::<Sha256>::new_from_slice(&secret_bytes(secret)?).map_err(|_| SecretError)?;
+    for part in [
+        id.as_bytes(),
+        b".",
+        timestamp.as_bytes(),
+        b".",
+        body.as_bytes(),
+    ] {
         mac.update(part);
     }
     let signature = format!("v1,{}", STANDARD.encode(mac.finalize().into_bytes()));
-    Ok(Rendered { id, timestamp, signature, body })
+    Ok(Rendered {
+        id,
+        timestamp,
+        signature,
+        body,
+    })
 }
 
 /// Why a try failed.
@@ -125,14 +146,18 @@ impl Sender {
     /// Never: the provider offers TLS 1.3 and 1.2.
     #[must_use]
     pub(crate) fn new() -> Self {
-        let roots = rustls::RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() };
+        let roots = rustls::RootCertStore {
+            roots: webpki_roots::TLS_SERVER_ROOTS.to_vec(),
+        };
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let config = rustls::ClientConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()
             .expect("the provider offers TLS 1.3 and 1.2")
             .with_root_certificates(roots)
             .with_no_client_auth();
-        Self { tls: TlsConnector::from(Arc::new(config)) }
+        Self {
+            tls: TlsConnector::from(Arc::new(config)),
+        }
     }
 
     /// Sends once; a status of 2xx is a success.
@@ -140,7 +165,9 @@ impl Sender {
     /// # Errors
     /// When it was not taken.
     pub(crate) async fn send(&self, url: &str, rendered: Rendered) -> Result<u16, SendError> {
-        tokio::time::timeout(SEND_TIMEOUT, self.send_untimed(url, rendered)).await.map_err(|_| SendError::Timeout)?
+        tokio::time::timeout(SEND_TIMEOUT, self.send_untimed(url, rendered))
+            .await
+            .map_err(|_| SendError::Timeout)?
     }
 
     async fn send_untimed(&self, url: &str, rendered: Rendered) -> Result<u16, SendError> {
@@ -148,10 +175,16 @@ impl Sender {
         let host = url.host_str().ok_or(SendError::Url)?.to_owned();
         let port = url.port_or_known_default().ok_or(SendError::Url)?;
         let bare = host.trim_start_matches('[').trim_end_matches(']');
-        let stream = TcpStream::connect((bare, port)).await.map_err(SendError::Connect)?;
+        let stream = TcpStream::connect((bare, port))
+            .await
+            .map_err(SendError::Connect)?;
         if url.scheme() == "https" {
             let name = ServerName::try_from(bare.to_owned()).map_err(|_| SendError::Url)?;
-            let stream = self.tls.connect(name, stream).await.map_err(SendError::Connect)?;
+            let stream = self
+                .tls
+                .connect(name, stream)
+                .await
+                .map_err(SendError::Connect)?;
             exchange(stream, &url, rendered).await
         } else {
             exchange(stream, &url, rendered).await
@@ -168,7 +201,9 @@ impl Default for Sender {
 /// The URL of a webhook, if it is one.
 #[must_use]
 pub(crate) fn parse_url(text: &str) -> Option<Url> {
-    Url::parse(text).ok().filter(|url| matches!(url.scheme(), "http" | "https") && url.host_str().is_some())
+    Url::parse(text)
+        .ok()
+        .filter(|url| matches!(url.scheme(), "http" | "https") && url.host_str().is_some())
 }
 
 async fn exchange<S>(stream: S, url: &Url, rendered: Rendered) -> Result<u16, SendError>
@@ -197,7 +232,11 @@ where
         }
     };
     let status = response.status();
-    if status.is_success() { Ok(status.as_u16()) } else { Err(SendError::Status(status.as_u16())) }
+    if status.is_success() {
+        Ok(status.as_u16())
+    } else {
+        Err(SendError::Status(status.as_u16()))
+    }
 }
 
 #[cfg(test)]
@@ -223,7 +262,13 @@ mod tests {
     #[test]
     fn the_body_and_its_signature_are_these() {
         let secret = secret_text(&[7; 24]);
-        let rendered = render(WebhookId(1), &message(), &secret, Timestamp(1_700_000_000_999)).unwrap();
+        let rendered = render(
+            WebhookId(1),
+            &message(),
+            &secret,
+            Timestamp(1_700_000_000_999),
+        )
+        .unwrap();
         assert_eq!(rendered.id, "msg_41_ngr_3_whk_1");
         assert_eq!(rendered.timestamp, "1700000000");
         assert_eq!(
@@ -232,13 +277,21 @@ mod tests {
         );
         let mut mac = Hmac::<Sha256>::new_from_slice(&[7; 24]).unwrap();
         mac.update(format!("{}.{}.{}", rendered.id, rendered.timestamp, rendered.body).as_bytes());
-        let given = STANDARD.decode(rendered.signature.strip_prefix("v1,").unwrap()).unwrap();
+        let given = STANDARD
+            .decode(rendered.signature.strip_prefix("v1,").unwrap())
+            .unwrap();
         mac.verify_slice(&given).unwrap();
     }
 
     #[test]
     fn a_secret_that_is_not_one_is_refused() {
-        for text in ["", "whsec_", "whsec_AAAA", "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA", "whsec_!!!"] {
+        for text in [
+            "",
+            "whsec_",
+            "whsec_AAAA",
+            "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA",
+            "whsec_!!!",
+        ] {
             assert_eq!(secret_bytes(text), Err(SecretError), "{text}");
         }
     }

@@ -42,11 +42,16 @@ pub(super) enum End {
 
 /// Serves `agent` on `link` until the connection, the agent's admission or the process ends.
 pub(super) async fn serve(gateway: &Gateway, link: &Link, agent: AgentId, stop: &Stop) {
-    let Ok(Some((mut send, reader, hello))) = tokio::time::timeout(HELLO_WITHIN, greet(link)).await else {
+    let Ok(Some((mut send, reader, hello))) = tokio::time::timeout(HELLO_WITHIN, greet(link)).await
+    else {
         quic::close(&link.connection, CloseCode::Malformed);
         return;
     };
-    let session = Session { gateway, link, hello };
+    let session = Session {
+        gateway,
+        link,
+        hello,
+    };
     let end = match session.judge(agent) {
         Ok(()) => session.run(&mut send, reader, stop).await,
         Err(refusal) => End::Refused(refusal),
@@ -72,7 +77,10 @@ impl Session<'_> {
     fn judge(&self, certificate: AgentId) -> Result<(), Refusal> {
         let hello = &self.hello;
         if hello.agent != certificate {
-            return Err(Refusal::Impostor { certificate, message: hello.agent });
+            return Err(Refusal::Impostor {
+                certificate,
+                message: hello.agent,
+            });
         }
         if hello.schema_min > SCHEMA_MAX || hello.schema_max < SCHEMA_MIN {
             return Err(Refusal::Schema {
@@ -106,7 +114,10 @@ impl Session<'_> {
     async fn run(&self, send: &mut SendStream, reader: MessageReader, stop: &Stop) -> End {
         let context = &self.gateway.context;
         let remote = self.link.connection.remote_address();
-        let Entered { number, say, acks } = context.sessions.enter(&self.hello, context.clock.now(), remote);
+        let Entered { number, say, acks } =
+            context
+                .sessions
+                .enter(&self.hello, context.clock.now(), remote);
         tracing::debug!(agent = %self.hello.agent, %remote, build = self.hello.build, "session open");
         let (wanted_in, wanted) = mpsc::channel(WANTED_MAX);
         let (schedule_in, schedule) = watch::channel(None);
@@ -134,9 +145,8 @@ impl Session<'_> {
         schedule: watch::Sender<Option<Schedule>>,
     ) -> End {
         loop {
-            let message = match reader.next().await {
-                Ok(Some(message)) => message,
-                Ok(None) | Err(_) => return End::Lost,
+            let Ok(Some(message)) = reader.next().await else {
+                return End::Lost;
             };
             match decode::<FromAgent>(&message) {
                 Ok((_head, FromAgent::Renew(renew))) => self.renew(&renew),
@@ -154,8 +164,13 @@ impl Session<'_> {
         let agent = self.hello.agent;
         context.sessions.heard(agent, renew);
         let answer = match context.leader_view.renew(agent, renew, context.clock.now()) {
-            Some(ttl) => ToAgent::Lease { renewed_at: renew.sent_at, ttl },
-            None => ToAgent::NotLeader { leader: context.replica.leader() },
+            Some(ttl) => ToAgent::Lease {
+                renewed_at: renew.sent_at,
+                ttl,
+            },
+            None => ToAgent::NotLeader {
+                leader: context.replica.leader(),
+            },
         };
         context.sessions.send(agent, answer);
     }
@@ -192,7 +207,10 @@ impl Session<'_> {
                 }
                 else => return End::Lost,
             };
-            if quic::send_message(send, &encode(&message, Head::default())).await.is_err() {
+            if quic::send_message(send, &encode(&message, Head::default()))
+                .await
+                .is_err()
+            {
                 return End::Lost;
             }
         }
@@ -202,7 +220,9 @@ impl Session<'_> {
     async fn position(&self) -> ToAgent {
         let context = &self.gateway.context;
         let Some(term) = *context.leader_view.term().borrow() else {
-            return ToAgent::NotLeader { leader: context.replica.leader() };
+            return ToAgent::NotLeader {
+                leader: context.replica.leader(),
+            };
         };
         let (agent, now) = (self.hello.agent, context.clock.now());
         let (window, evidence) = context.replica.read(|state| {
@@ -211,10 +231,24 @@ impl Session<'_> {
             if let Some(known) = known {
                 context.leader_view.arrived(agent, &known.region, now);
             }
-            (window.unwrap_or_default(), known.map(|agent| agent.watermark).unwrap_or_default())
+            (
+                window.unwrap_or_default(),
+                known.map(|agent| agent.watermark).unwrap_or_default(),
+            )
         });
-        let rollup = self.gateway.rollups.watermark(agent, self.hello.incarnation).await;
-        ToAgent::Welcome(Welcome { member: context.member, term, now, window, evidence, rollup })
+        let rollup = self
+            .gateway
+            .rollups
+            .watermark(agent, self.hello.incarnation)
+            .await;
+        ToAgent::Welcome(Welcome {
+            member: context.member,
+            term,
+            now,
+            window,
+            evidence,
+            rollup,
+        })
     }
 
     /// Ends the session when the agent is revoked or admitted anew.
@@ -222,7 +256,9 @@ impl Session<'_> {
         let mut applied = self.gateway.context.replica.applied();
         let mut placement = applied.borrow_and_update().placement;
         loop {
-            let changed = applied.wait_for(|applied| applied.placement != placement).await;
+            let changed = applied
+                .wait_for(|applied| applied.placement != placement)
+                .await;
             match changed {
                 Ok(now) => placement = now.placement,
                 Err(_closed) => return End::Lost,

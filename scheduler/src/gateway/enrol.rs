@@ -45,7 +45,8 @@ struct Turns {
 impl Turns {
     fn take(&mut self, now: Instant) -> bool {
         let since = now.duration_since(self.filled);
-        let more = u32::try_from(since.as_millis() * u128::from(PER_SECOND) / 1_000).unwrap_or(PER_SECOND);
+        let more =
+            u32::try_from(since.as_millis() * u128::from(PER_SECOND) / 1_000).unwrap_or(PER_SECOND);
         if more > 0 {
             self.left = self.left.saturating_add(more).min(PER_SECOND);
             self.filled = now;
@@ -58,14 +59,25 @@ impl Turns {
 
 impl EnrolDesk {
     pub(super) fn new(authority: Authority) -> Self {
-        let turns = Mutex::new(Turns { left: PER_SECOND, filled: Instant::now() });
-        Self { authority, at_once: Semaphore::new(AT_ONCE_MAX), turns }
+        let turns = Mutex::new(Turns {
+            left: PER_SECOND,
+            filled: Instant::now(),
+        });
+        Self {
+            authority,
+            at_once: Semaphore::new(AT_ONCE_MAX),
+            turns,
+        }
     }
 
     /// Answers one request on `link`. A stranger that comes too often is closed without a word,
     /// which it takes for a busy member and tries again.
     pub(super) async fn serve(&self, gateway: &Gateway, link: &Link) {
-        let turn = self.turns.lock().unwrap_or_else(PoisonError::into_inner).take(Instant::now());
+        let turn = self
+            .turns
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take(Instant::now());
         let place = self.at_once.try_acquire();
         if let (true, Ok(_place)) = (turn, place) {
             drop(tokio::time::timeout(2 * PATIENCE, self.exchange(gateway, link)).await);
@@ -76,7 +88,9 @@ impl EnrolDesk {
     async fn exchange(&self, gateway: &Gateway, link: &Link) -> Option<()> {
         let arriving = async {
             let (send, mut receive) = link.connection.accept_bi().await.ok()?;
-            let message = quic::read_message(&mut receive, ENROL_MAX_BYTES).await.ok()??;
+            let message = quic::read_message(&mut receive, ENROL_MAX_BYTES)
+                .await
+                .ok()??;
             Some((send, message))
         };
         let (mut send, message) = tokio::time::timeout(PATIENCE, arriving).await.ok()??;
@@ -84,7 +98,9 @@ impl EnrolDesk {
             Ok((_head, request)) => self.decide(gateway, request).await,
             Err(error) => EnrolReply::Refused(EnrolRefusal::BadRequest(error.to_string())),
         };
-        quic::reply(&mut send, &encode(&reply, Head::default())).await.ok()?;
+        quic::reply(&mut send, &encode(&reply, Head::default()))
+            .await
+            .ok()?;
         // The answer must have arrived before the connection is closed behind it.
         drop(tokio::time::timeout(PATIENCE, send.stopped()).await);
         Some(())
@@ -117,8 +133,17 @@ impl EnrolDesk {
         }
     }
 
-    fn admit(&self, gateway: &Gateway, agent: AgentId, incarnation: Incarnation, csr: &[u8]) -> EnrolReply {
-        match self.authority.sign_agent(agent, csr, gateway.context.clock.now()) {
+    fn admit(
+        &self,
+        gateway: &Gateway,
+        agent: AgentId,
+        incarnation: Incarnation,
+        csr: &[u8],
+    ) -> EnrolReply {
+        match self
+            .authority
+            .sign_agent(agent, csr, gateway.context.clock.now())
+        {
             Ok(certificate) => EnrolReply::Admitted(Admission {
                 agent,
                 incarnation,
@@ -134,7 +159,10 @@ impl EnrolDesk {
 fn not_leader(gateway: &Gateway) -> EnrolReply {
     let leader = gateway.context.replica.leader();
     let members = gateway.context.mesh.members.iter();
-    let address = members.filter(|(id, _)| Some(*id) == leader).map(|(_, address)| address.clone()).next();
+    let address = members
+        .filter(|(id, _)| Some(*id) == leader)
+        .map(|(_, address)| address.clone())
+        .next();
     EnrolReply::NotLeader { leader: address }
 }
 
@@ -155,7 +183,10 @@ mod tests {
     #[test]
     fn turns_run_out_and_come_back_evenly() {
         let now = Instant::now();
-        let mut turns = Turns { left: PER_SECOND, filled: now };
+        let mut turns = Turns {
+            left: PER_SECOND,
+            filled: now,
+        };
         assert_eq!((0..100).filter(|_| turns.take(now)).count(), 20);
         let later = now + Duration::from_millis(100);
         assert_eq!((0..100).filter(|_| turns.take(later)).count(), 2);

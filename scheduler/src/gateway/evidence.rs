@@ -61,7 +61,10 @@ impl EvidenceInbox {
 
     /// Puts a batch in; waits while the inbox is full.
     pub(crate) async fn put(&self, received: Received) -> Result<(), Stopping> {
-        self.batches.send(received).await.map_err(|_closed| Stopping)
+        self.batches
+            .send(received)
+            .await
+            .map_err(|_closed| Stopping)
     }
 }
 
@@ -81,7 +84,11 @@ pub(crate) async fn run_batcher(
             first = inbox.recv(), if under_way.len() < UNDER_WAY_MAX => first,
         };
         let Some(first) = first else { return };
-        let linger = if under_way.is_empty() { Duration::ZERO } else { LINGER };
+        let linger = if under_way.is_empty() {
+            Duration::ZERO
+        } else {
+            LINGER
+        };
         let collected = collect(first, &mut inbox, linger).await;
         if let Some(waiting) = submit(&replica, &sessions, collected).await {
             under_way.push(waiting);
@@ -89,7 +96,11 @@ pub(crate) async fn run_batcher(
     }
 }
 
-async fn collect(first: Received, inbox: &mut mpsc::Receiver<Received>, linger: Duration) -> Vec<Received> {
+async fn collect(
+    first: Received,
+    inbox: &mut mpsc::Receiver<Received>,
+    linger: Duration,
+) -> Vec<Received> {
     let mut bytes = first.bytes;
     let mut collected = vec![first];
     let until = tokio::time::Instant::now() + linger;
@@ -115,8 +126,14 @@ async fn submit(
     collected: Vec<Received>,
 ) -> Option<impl Future<Output = ()> + use<>> {
     let senders: Vec<_> = collected.iter().map(Sender::of).collect();
-    let batches = collected.into_iter().map(|received| received.batch).collect();
-    let waiting = match replica.submit(Command::IngestEvidence(IngestEvidence { batches })).await {
+    let batches = collected
+        .into_iter()
+        .map(|received| received.batch)
+        .collect();
+    let waiting = match replica
+        .submit(Command::IngestEvidence(IngestEvidence { batches }))
+        .await
+    {
         Ok(waiting) => waiting,
         Err(error) => {
             lost(sessions, &error, &senders);
@@ -144,8 +161,18 @@ struct Sender {
 
 impl Sender {
     fn of(received: &Received) -> Self {
-        let EvidenceBatch { agent, incarnation, records, .. } = &received.batch;
-        Self { agent: *agent, incarnation: *incarnation, records: records.len(), at: received.at }
+        let EvidenceBatch {
+            agent,
+            incarnation,
+            records,
+            ..
+        } = &received.batch;
+        Self {
+            agent: *agent,
+            incarnation: *incarnation,
+            records: records.len(),
+            at: received.at,
+        }
     }
 }
 

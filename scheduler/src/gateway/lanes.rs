@@ -24,11 +24,16 @@ use crate::telemetry;
 /// Reads batches until the connection ends or one breaks a rule.
 pub(super) async fn read(session: &Session<'_>, feed: &Feed) -> End {
     loop {
-        let Ok(mut stream) = session.link.connection.accept_uni().await else { return End::Lost };
+        let Ok(mut stream) = session.link.connection.accept_uni().await else {
+            return End::Lost;
+        };
         let message = match quic::read_message(&mut stream, PAYLOAD_MAX_BYTES).await {
             Ok(Some(message)) => message,
             // Given up by the agent, which sends it again if it matters.
-            Ok(None) | Err(quic::ReadMessageError::Read(_) | quic::ReadMessageError::Torn { .. }) => continue,
+            Ok(None)
+            | Err(quic::ReadMessageError::Read(_) | quic::ReadMessageError::Torn { .. }) => {
+                continue;
+            }
             Err(error) => return malformed(&picket_rt::chain(&error).to_string()),
         };
         if let Err(end) = take(session, feed, &message).await {
@@ -38,7 +43,9 @@ pub(super) async fn read(session: &Session<'_>, feed: &Feed) -> End {
 }
 
 async fn take(session: &Session<'_>, feed: &Feed, message: &[u8]) -> Result<(), End> {
-    let envelope = message.first_chunk::<ENVELOPE_BYTES>().and_then(|front| Envelope::parse(front).ok());
+    let envelope = message
+        .first_chunk::<ENVELOPE_BYTES>()
+        .and_then(|front| Envelope::parse(front).ok());
     match envelope.map(|envelope| envelope.kind) {
         Some(Kind::Evidence) => take_evidence(session, message).await,
         Some(Kind::Rollup) => take_rollup(session, message),
@@ -56,13 +63,26 @@ async fn take_evidence(session: &Session<'_>, message: &[u8]) -> Result<(), End>
         telemetry::batch_refused("evidence", "not_leader");
         return Ok(());
     }
-    let durable = context.replica.read(|state| state.agents.get(&batch.agent).map(|agent| agent.watermark));
+    let durable = context
+        .replica
+        .read(|state| state.agents.get(&batch.agent).map(|agent| agent.watermark));
     if durable.is_some_and(|watermark| batch.seq <= watermark) {
-        context.sessions.ack_evidence(batch.agent, batch.incarnation, durable.unwrap_or_default());
+        context
+            .sessions
+            .ack_evidence(batch.agent, batch.incarnation, durable.unwrap_or_default());
         return Ok(());
     }
-    let received = Received { batch, bytes: message.len(), at };
-    session.gateway.evidence.put(received).await.map_err(|_stopping| End::Lost)
+    let received = Received {
+        batch,
+        bytes: message.len(),
+        at,
+    };
+    session
+        .gateway
+        .evidence
+        .put(received)
+        .await
+        .map_err(|_stopping| End::Lost)
 }
 
 fn take_rollup(session: &Session<'_>, message: &[u8]) -> Result<(), End> {
@@ -94,7 +114,9 @@ fn take_live(session: &Session<'_>, feed: &Feed, message: &[u8]) -> Result<(), E
             context.live.record(second.second, &results);
         }
         Err(LiveError::Desync) => {
-            context.sessions.send(session.hello.agent, ToAgent::ResetLive);
+            context
+                .sessions
+                .send(session.hello.agent, ToAgent::ResetLive);
         }
         Err(LiveError::Generation { .. } | LiveError::Era { .. }) => {}
         Err(LiveError::Malformed(what)) => return Err(malformed(what)),
@@ -120,7 +142,10 @@ fn decode_live(
 fn check(session: &Session<'_>, agent: AgentId, incarnation: Incarnation) -> Result<(), End> {
     let hello = &session.hello;
     if agent != hello.agent {
-        return Err(End::Refused(Refusal::Impostor { certificate: hello.agent, message: agent }));
+        return Err(End::Refused(Refusal::Impostor {
+            certificate: hello.agent,
+            message: agent,
+        }));
     }
     if incarnation != hello.incarnation {
         let (theirs, current) = (incarnation, hello.incarnation);

@@ -72,7 +72,10 @@ impl LiveTable {
     /// How many checks are known.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.cells.read().unwrap_or_else(PoisonError::into_inner).len()
+        self.cells
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .len()
     }
 
     /// Whether nothing is known.
@@ -84,7 +87,10 @@ impl LiveTable {
     /// How late probes start.
     #[must_use]
     pub fn lateness(&self) -> Lateness {
-        self.lateness.lock().unwrap_or_else(PoisonError::into_inner).summary()
+        self.lateness
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .summary()
     }
 
     /// Takes the results of one second.
@@ -97,7 +103,11 @@ impl LiveTable {
                 LiveOutcome::Failed(reason) => (BUCKETS, Some(reason)),
                 LiveOutcome::Skipped => continue,
             };
-            let cell = cells.entry(*check).or_insert(Packed { unix_secs, latency: BUCKETS, reason: None });
+            let cell = cells.entry(*check).or_insert(Packed {
+                unix_secs,
+                latency: BUCKETS,
+                reason: None,
+            });
             if latency < BUCKETS {
                 cell.latency = latency;
             }
@@ -109,7 +119,11 @@ impl LiveTable {
     /// Takes the lateness that a rollup reports.
     pub(crate) fn record_lateness(&self, batch: &RollupBatch) {
         let mut lateness = self.lateness.lock().unwrap_or_else(PoisonError::into_inner);
-        let ran = batch.shards.iter().flat_map(|shard| &shard.checks).filter(|check| check.ran > 0);
+        let ran = batch
+            .shards
+            .iter()
+            .flat_map(|shard| &shard.checks)
+            .filter(|check| check.ran > 0);
         ran.for_each(|check| lateness.add(check.lateness_max_ms));
     }
 
@@ -138,7 +152,12 @@ impl Histogram {
     fn summary(&self) -> Lateness {
         let count = self.classes.iter().sum();
         let (p50_ms, p99_ms) = (self.quantile(count, 50), self.quantile(count, 99));
-        Lateness { count, p50_ms, p99_ms, max_ms: self.max_ms }
+        Lateness {
+            count,
+            p50_ms,
+            p99_ms,
+            max_ms: self.max_ms,
+        }
     }
 
     fn quantile(&self, count: u64, percent: u64) -> u32 {
@@ -184,7 +203,10 @@ mod tests {
     fn a_failure_keeps_the_last_latency_and_a_skip_changes_nothing() {
         let (table, check) = (LiveTable::default(), CheckId(4));
         table.record(Timestamp(60_000), &[(check, LiveOutcome::Ok(17))]);
-        table.record(Timestamp(120_000), &[(check, LiveOutcome::Failed(Reason::ConnectRefused))]);
+        table.record(
+            Timestamp(120_000),
+            &[(check, LiveOutcome::Failed(Reason::ConnectRefused))],
+        );
         table.record(Timestamp(180_000), &[(check, LiveOutcome::Skipped)]);
         let cell = table.get(check).expect("seen");
         assert_eq!(cell.seen, Timestamp(120_000));
@@ -197,7 +219,12 @@ mod tests {
         let mut histogram = Histogram::default();
         (0..98).for_each(|_| histogram.add(3));
         [700, 9_000].into_iter().for_each(|ms| histogram.add(ms));
-        let expected = Lateness { count: 100, p50_ms: 5, p99_ms: 1_000, max_ms: 9_000 };
+        let expected = Lateness {
+            count: 100,
+            p50_ms: 5,
+            p99_ms: 1_000,
+            max_ms: 9_000,
+        };
         assert_eq!(histogram.summary(), expected);
     }
 

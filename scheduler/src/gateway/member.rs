@@ -30,7 +30,9 @@ pub(super) async fn serve(gateway: &Gateway, link: &Link) {
 }
 
 async fn exchange(gateway: &Gateway, mut send: SendStream, mut receive: RecvStream) {
-    let Ok(Some(message)) = quic::read_message(&mut receive, PAYLOAD_MAX_BYTES).await else { return };
+    let Ok(Some(message)) = quic::read_message(&mut receive, PAYLOAD_MAX_BYTES).await else {
+        return;
+    };
     let reply = match decode::<PeerRequest>(&message) {
         Ok((_head, request)) => answer(gateway, request, &mut receive).await,
         Err(error) => failed(&error),
@@ -47,15 +49,28 @@ async fn answer(gateway: &Gateway, request: PeerRequest, body: &mut RecvStream) 
         },
         PeerRequest::Propose(command) => gateway.context.replica.propose_forwarded(&command).await,
         PeerRequest::Observe(checks) => crate::observed::answer(&gateway.context, &checks),
-        PeerRequest::Blob(hash) => {
-            PeerReply::Blob(gateway.context.blobs.local(&hash).await.map(|bytes| bytes.to_vec()))
-        }
+        PeerRequest::Blob(hash) => PeerReply::Blob(
+            gateway
+                .context
+                .blobs
+                .local(&hash)
+                .await
+                .map(|bytes| bytes.to_vec()),
+        ),
     }
 }
 
-async fn raft(gateway: &Gateway, message: RaftMessage, body: &mut RecvStream) -> Result<Vec<u8>, ServeError> {
-    let Some(head) = snapshot_head(&message)? else { return gateway.consensus.serve(message).await };
-    let data = read_body(body, head.bytes).await.ok_or(ServeError::Snapshot)?;
+async fn raft(
+    gateway: &Gateway,
+    message: RaftMessage,
+    body: &mut RecvStream,
+) -> Result<Vec<u8>, ServeError> {
+    let Some(head) = snapshot_head(&message)? else {
+        return gateway.consensus.serve(message).await;
+    };
+    let data = read_body(body, head.bytes)
+        .await
+        .ok_or(ServeError::Snapshot)?;
     gateway.consensus.install(head, data).await
 }
 
@@ -75,7 +90,9 @@ async fn read_body(stream: &mut RecvStream, bytes: u64) -> Option<Bytes> {
 
 fn failed(error: &dyn std::error::Error) -> PeerReply {
     let mut why = picket_rt::chain(error).to_string();
-    let cut = (0..=DETAIL_MAX_BYTES.min(why.len())).rev().find(|&at| why.is_char_boundary(at));
+    let cut = (0..=DETAIL_MAX_BYTES.min(why.len()))
+        .rev()
+        .find(|&at| why.is_char_boundary(at));
     why.truncate(cut.unwrap_or(0));
     PeerReply::Failed(why)
 }

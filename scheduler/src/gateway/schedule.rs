@@ -41,7 +41,9 @@ pub(super) async fn learn(
     feed: &Feed,
 ) -> End {
     while announced.changed().await.is_ok() {
-        let Some(schedule) = announced.borrow_and_update().clone() else { continue };
+        let Some(schedule) = announced.borrow_and_update().clone() else {
+            continue;
+        };
         let mut newer = announced.clone();
         let order = tokio::select! {
             biased;

@@ -81,7 +81,10 @@ pub(crate) struct Entered {
 
 impl Default for Sessions {
     fn default() -> Self {
-        Self { book: Arc::default(), arrivals: Arc::new(watch::Sender::new(0)) }
+        Self {
+            book: Arc::default(),
+            arrivals: Arc::new(watch::Sender::new(0)),
+        }
     }
 }
 
@@ -102,19 +105,37 @@ impl Sessions {
         let mut book = self.book();
         book.last += 1;
         let number = book.last;
-        let session = Session { number, incarnation: hello.incarnation, say, acks, connected };
+        let session = Session {
+            number,
+            incarnation: hello.incarnation,
+            say,
+            acks,
+            connected,
+        };
         if let Some(older) = book.open.insert(hello.agent, session) {
-            drop(older.say.try_send(Say::Message(ToAgent::Refused(Refusal::Replaced))));
+            drop(
+                older
+                    .say
+                    .try_send(Say::Message(ToAgent::Refused(Refusal::Replaced))),
+            );
         }
         drop(book);
         self.arrivals.send_replace(number);
-        Entered { number, say: waiting, acks: level }
+        Entered {
+            number,
+            say: waiting,
+            acks: level,
+        }
     }
 
     /// Strikes a session out, unless a newer one of the same agent stands in its place.
     pub(crate) fn leave(&self, agent: AgentId, number: u64) {
         let mut book = self.book();
-        if book.open.get(&agent).is_some_and(|session| session.number == number) {
+        if book
+            .open
+            .get(&agent)
+            .is_some_and(|session| session.number == number)
+        {
             book.open.remove(&agent);
         }
     }
@@ -138,22 +159,32 @@ impl Sessions {
     }
 
     fn say(&self, agent: AgentId, say: Say) -> bool {
-        self.book().open.get(&agent).is_some_and(|session| session.say.try_send(say).is_ok())
+        self.book()
+            .open
+            .get(&agent)
+            .is_some_and(|session| session.say.try_send(say).is_ok())
     }
 
     /// Acknowledges evidence up to `seq`, again if it was acknowledged before.
     pub(crate) fn ack_evidence(&self, agent: AgentId, incarnation: Incarnation, seq: Seq) {
-        self.ack(agent, incarnation, |acks| acks.evidence = acks.evidence.max(seq));
+        self.ack(agent, incarnation, |acks| {
+            acks.evidence = acks.evidence.max(seq)
+        });
     }
 
     /// Acknowledges rollups up to `seq`, again if they were acknowledged before.
     pub(crate) fn ack_rollup(&self, agent: AgentId, incarnation: Incarnation, seq: Seq) {
-        self.ack(agent, incarnation, |acks| acks.rollup = acks.rollup.max(seq));
+        self.ack(agent, incarnation, |acks| {
+            acks.rollup = acks.rollup.max(seq)
+        });
     }
 
     fn ack(&self, agent: AgentId, incarnation: Incarnation, change: impl FnOnce(&mut Acks)) {
         let book = self.book();
-        let session = book.open.get(&agent).filter(|session| session.incarnation == incarnation);
+        let session = book
+            .open
+            .get(&agent)
+            .filter(|session| session.incarnation == incarnation);
         if let Some(session) = session {
             session.acks.send_modify(change);
         }
@@ -162,12 +193,20 @@ impl Sessions {
     /// The agents connected here.
     #[must_use]
     pub fn connected(&self) -> Vec<Connected> {
-        self.book().open.values().map(|session| session.connected.clone()).collect()
+        self.book()
+            .open
+            .values()
+            .map(|session| session.connected.clone())
+            .collect()
     }
 
     /// The agents connected here and the numbers of their sessions.
     pub(crate) fn numbers(&self) -> Vec<(AgentId, u64)> {
-        self.book().open.iter().map(|(agent, session)| (*agent, session.number)).collect()
+        self.book()
+            .open
+            .iter()
+            .map(|(agent, session)| (*agent, session.number))
+            .collect()
     }
 
     /// The newest session's number, as a level to wait on.
@@ -208,7 +247,10 @@ mod tests {
         let mut older = enter(&sessions, 1);
         let newer = enter(&sessions, 1);
         let said = older.say.try_recv().expect("the older is told");
-        assert!(matches!(said, Say::Message(ToAgent::Refused(Refusal::Replaced))));
+        assert!(matches!(
+            said,
+            Say::Message(ToAgent::Refused(Refusal::Replaced))
+        ));
         sessions.leave(AgentId(7), older.number);
         assert_eq!(sessions.numbers(), [(AgentId(7), newer.number)]);
     }
@@ -221,14 +263,22 @@ mod tests {
         sessions.ack_evidence(AgentId(7), Incarnation(2), Seq(3));
         sessions.ack_evidence(AgentId(7), Incarnation(1), Seq(9));
         sessions.ack_rollup(AgentId(7), Incarnation(2), Seq(1));
-        assert_eq!(*entered.acks.borrow(), Acks { evidence: Seq(5), rollup: Seq(1) });
+        assert_eq!(
+            *entered.acks.borrow(),
+            Acks {
+                evidence: Seq(5),
+                rollup: Seq(1)
+            }
+        );
     }
 
     #[test]
     fn an_agent_that_does_not_read_loses_messages_and_nobody_waits() {
         let sessions = Sessions::default();
         let _entered = enter(&sessions, 1);
-        let taken = (0..=WAITING_MAX).filter(|_| sessions.send(AgentId(7), ToAgent::ResetLive)).count();
+        let taken = (0..=WAITING_MAX)
+            .filter(|_| sessions.send(AgentId(7), ToAgent::ResetLive))
+            .count();
         assert_eq!(taken, WAITING_MAX);
     }
 }

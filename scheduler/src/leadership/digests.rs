@@ -56,7 +56,11 @@ pub(super) async fn run(context: Arc<Context>, stop: Stop) {
 
 /// Returns a moment after the placement has changed.
 async fn settled(applied: &mut watch::Receiver<Applied>, placement: u64) {
-    if applied.wait_for(|applied| applied.placement != placement).await.is_ok() {
+    if applied
+        .wait_for(|applied| applied.placement != placement)
+        .await
+        .is_ok()
+    {
         tokio::time::sleep(SETTLE).await;
     }
 }
@@ -66,8 +70,15 @@ fn tell(context: &Context, told: &mut BTreeMap<AgentId, Told>, round: bool) {
     told.retain(|agent, _| connected.iter().any(|(there, _)| there == agent));
     for (agent, session) in connected {
         let (digest, slots) = context.replica.read(|state| digest_of(state, agent));
-        let before = told.get(&agent).filter(|told| told.session == session).copied();
-        let mut now = Told { session, digest: fingerprint(&digest), beliefs: 0 };
+        let before = told
+            .get(&agent)
+            .filter(|told| told.session == session)
+            .copied();
+        let mut now = Told {
+            session,
+            digest: fingerprint(&digest),
+            beliefs: 0,
+        };
         let changed = before.is_none_or(|before| before.digest != now.digest);
         if !changed && !round {
             continue;
@@ -77,7 +88,9 @@ fn tell(context: &Context, told: &mut BTreeMap<AgentId, Told>, round: bool) {
         now.beliefs = fingerprint(&beliefs);
         if before.is_none_or(|before| before.beliefs != now.beliefs) {
             for (slots, failing) in beliefs {
-                heard &= context.sessions.send(agent, ToAgent::Beliefs(Beliefs { slots, failing }));
+                heard &= context
+                    .sessions
+                    .send(agent, ToAgent::Beliefs(Beliefs { slots, failing }));
             }
         }
         if heard {
@@ -93,9 +106,18 @@ fn digest_of(state: &State, agent: AgentId) -> (Vec<Assigned>, Vec<ShardSlot>) {
     let line = |slot: ShardSlot| {
         let pointer = state.catalogue.get(&(slot.group, slot.shard))?;
         let epoch = state.assignments.get(&slot)?.epoch;
-        Some(Assigned { slot, epoch, version: pointer.version, blob: pointer.blob })
+        Some(Assigned {
+            slot,
+            epoch,
+            version: pointer.version,
+            blob: pointer.blob,
+        })
     };
-    let digest: Vec<_> = state.slots_of(agent).filter_map(line).take(ASSIGNMENTS_MAX).collect();
+    let digest: Vec<_> = state
+        .slots_of(agent)
+        .filter_map(line)
+        .take(ASSIGNMENTS_MAX)
+        .collect();
     let slots = digest.iter().map(|assigned| assigned.slot).collect();
     (digest, slots)
 }

@@ -36,7 +36,11 @@ pub(super) async fn run(context: Arc<Context>, stop: Stop) {
             () = place(&context) => {}
         }
         let changed = async {
-            if applied.wait_for(|applied| applied.placement != placement).await.is_ok() {
+            if applied
+                .wait_for(|applied| applied.placement != placement)
+                .await
+                .is_ok()
+            {
                 tokio::time::sleep(SETTLE).await;
             }
         };
@@ -50,8 +54,12 @@ pub(super) async fn run(context: Arc<Context>, stop: Stop) {
 }
 
 async fn place(context: &Context) {
-    let Some(Alive { live, frozen }) = context.leader_view.alive(context.clock.now()) else { return };
-    let problem = context.replica.read(|state| Problem::of(state, &live, &frozen, BUDGET));
+    let Some(Alive { live, frozen }) = context.leader_view.alive(context.clock.now()) else {
+        return;
+    };
+    let problem = context
+        .replica
+        .read(|state| Problem::of(state, &live, &frozen, BUDGET));
     // Tens of milliseconds for the largest cluster: too long for a thread that others wait for.
     let planned = tokio::task::spawn_blocking(move || plan(&problem)).await;
     let moves = planned.expect("planning does not panic");
@@ -64,7 +72,11 @@ async fn place(context: &Context) {
 
 /// Proposes moves; `false` when there is no point in going on.
 async fn decide(context: &Context, moves: Vec<Move>) -> bool {
-    match context.replica.propose(Command::AssignShards(AssignShards { moves })).await {
+    match context
+        .replica
+        .propose(Command::AssignShards(AssignShards { moves }))
+        .await
+    {
         Ok(Reply::Assigned { applied, stale }) => {
             telemetry::moves(applied, stale);
             tracing::info!(applied, stale, "shard slots were assigned");

@@ -46,7 +46,14 @@ impl RollupInbox {
     /// An inbox, and its other end for [`run_writer`].
     pub(crate) fn new(store: RollupStore) -> (Self, mpsc::Receiver<RollupBatch>) {
         let (batches, inbox) = mpsc::channel(INBOX_MAX);
-        (Self { batches, store, book: Arc::default() }, inbox)
+        (
+            Self {
+                batches,
+                store,
+                book: Arc::default(),
+            },
+            inbox,
+        )
     }
 
     /// Takes a batch, or drops it when there is no room.
@@ -64,7 +71,8 @@ impl RollupInbox {
         if let Some((_, seq)) = known.filter(|(known, _)| *known == incarnation) {
             return seq;
         }
-        let asked = tokio::time::timeout(ASK_WITHIN, self.store.watermark(agent, incarnation)).await;
+        let asked =
+            tokio::time::timeout(ASK_WITHIN, self.store.watermark(agent, incarnation)).await;
         match asked {
             Ok(Ok(seq)) => {
                 self.remember(agent, incarnation, seq);

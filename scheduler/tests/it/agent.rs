@@ -43,8 +43,14 @@ pub(crate) fn name(text: &str) -> Name {
 pub(crate) fn token(cluster: &Cluster) -> JoinToken {
     let leader = cluster.context(cluster.leader());
     let token = JoinToken::generate(leader.mesh.ca_fingerprint).unwrap();
-    let command = IssueJoinToken { hash: token.hash(), expires_at: Timestamp::MAX, region: None };
-    let reply = cluster.block_on(leader.replica.propose(Command::IssueJoinToken(command))).unwrap();
+    let command = IssueJoinToken {
+        hash: token.hash(),
+        expires_at: Timestamp::MAX,
+        region: None,
+    };
+    let reply = cluster
+        .block_on(leader.replica.propose(Command::IssueJoinToken(command)))
+        .unwrap();
     assert!(matches!(reply, Reply::Token(_)), "{reply:?}");
     token
 }
@@ -57,7 +63,9 @@ pub(crate) async fn ask_to_enrol(
     region: &str,
     agent: &str,
 ) -> EnrolReply {
-    let link = quic::connect_to_enrol(address, token.ca_fingerprint()).await.unwrap();
+    let link = quic::connect_to_enrol(address, token.ca_fingerprint())
+        .await
+        .unwrap();
     let request = EnrolRequest {
         token: token.secret().to_owned(),
         csr,
@@ -67,7 +75,9 @@ pub(crate) async fn ask_to_enrol(
         network: name(&format!("as-{agent}")),
     };
     let message = encode(&request, Head::default());
-    let reply = quic::ask(&link.connection, &message, PAYLOAD_MAX_BYTES).await.unwrap();
+    let reply = quic::ask(&link.connection, &message, PAYLOAD_MAX_BYTES)
+        .await
+        .unwrap();
     decode(&reply).unwrap().1
 }
 
@@ -78,14 +88,25 @@ impl Agent {
         let (key, csr) = AgentKey::generate().unwrap();
         let address = cluster.address(cluster.leader());
         let reply = cluster.block_on(ask_to_enrol(address, &token, csr, region, agent));
-        let EnrolReply::Admitted(Admission { agent, incarnation, certificate, ca, members }) = reply else {
+        let EnrolReply::Admitted(Admission {
+            agent,
+            incarnation,
+            certificate,
+            ca,
+            members,
+        }) = reply
+        else {
             panic!("not admitted: {reply:?}");
         };
         assert_eq!(members.len(), cluster.contexts().count());
         let identity: Identity = key.certified(&certificate, &ca).unwrap();
         let any = "127.0.0.1:0".parse().unwrap();
         let mesh = cluster.block_on(async { Mesh::bind(any, &identity).unwrap() });
-        Self { id: agent, incarnation, mesh }
+        Self {
+            id: agent,
+            incarnation,
+            mesh,
+        }
     }
 
     /// Connects to a member and says hello, perhaps in another's name.
@@ -95,7 +116,13 @@ impl Agent {
         say(&mut control, &FromAgent::Hello(hello)).await;
         let reader = MessageReader::new(receive, PAYLOAD_MAX_BYTES);
         let (agent, incarnation) = (self.id, self.incarnation);
-        Session { agent, incarnation, connection: link.connection, control, reader }
+        Session {
+            agent,
+            incarnation,
+            connection: link.connection,
+            control,
+            reader,
+        }
     }
 
     pub(crate) fn hello(&self) -> Hello {
@@ -131,33 +158,55 @@ impl Session {
     }
 
     pub(crate) async fn renew(&mut self, now: Timestamp) {
-        self.say(&FromAgent::Renew(Renew { sent_at: now, healthy: true, spool_bytes: 0 })).await;
+        self.say(&FromAgent::Renew(Renew {
+            sent_at: now,
+            healthy: true,
+            spool_bytes: 0,
+        }))
+        .await;
     }
 
     pub(crate) async fn send_evidence(&self, seq: u64, records: Vec<Evidence>) {
         let (agent, incarnation) = (self.agent, self.incarnation);
-        let batch = EvidenceBatch { agent, incarnation, seq: Seq(seq), records };
+        let batch = EvidenceBatch {
+            agent,
+            incarnation,
+            seq: Seq(seq),
+            records,
+        };
         self.send_lane(&batch).await;
     }
 
     pub(crate) async fn send_lane<M: Message>(&self, batch: &M) {
         let message = encode(batch, Head::default());
-        quic::send_uni(&self.connection, quic::PRIORITY_EVIDENCE, &message).await.unwrap();
+        quic::send_uni(&self.connection, quic::PRIORITY_EVIDENCE, &message)
+            .await
+            .unwrap();
     }
 
     /// The next blob that the member sends.
     pub(crate) async fn next_blob(&self) -> Vec<u8> {
         let blob = async {
             let mut stream = self.connection.accept_uni().await.unwrap();
-            quic::read_message(&mut stream, PAYLOAD_MAX_BYTES).await.unwrap().unwrap()
+            quic::read_message(&mut stream, PAYLOAD_MAX_BYTES)
+                .await
+                .unwrap()
+                .unwrap()
         };
-        tokio::time::timeout(PATIENCE, blob).await.expect("a blob comes")
+        tokio::time::timeout(PATIENCE, blob)
+            .await
+            .expect("a blob comes")
     }
 
     /// The next message; `None` when the stream has ended.
     pub(crate) async fn next(&mut self) -> Option<ToAgent> {
-        let message = tokio::time::timeout(PATIENCE, self.reader.next()).await.expect("something comes");
-        message.ok().flatten().map(|message| decode(&message).unwrap().1)
+        let message = tokio::time::timeout(PATIENCE, self.reader.next())
+            .await
+            .expect("something comes");
+        message
+            .ok()
+            .flatten()
+            .map(|message| decode(&message).unwrap().1)
     }
 
     /// Hears messages until one is what the test waits for.
@@ -178,9 +227,10 @@ impl Session {
         })
         .await;
     }
-
 }
 
 async fn say(control: &mut SendStream, message: &FromAgent) {
-    quic::send_message(control, &encode(message, Head::default())).await.unwrap();
+    quic::send_message(control, &encode(message, Head::default()))
+        .await
+        .unwrap();
 }

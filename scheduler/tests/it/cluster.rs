@@ -44,7 +44,8 @@ impl Drop for Scratch {
 pub(crate) struct Cluster {
     members: Vec<Member>,
     addresses: Vec<SocketAddr>,
-    scratch: Scratch,
+    /// Held to the end: its drop removes the members' files.
+    _scratch: Scratch,
 }
 
 struct Member {
@@ -70,14 +71,23 @@ impl Cluster {
         let members = ids.map(|id| {
             let identity = scratch.0.join(format!("identity-{id}"));
             setup::issue_member(&ca, id, &["127.0.0.1".to_owned()], &identity).unwrap();
-            Member { config: config(&scratch.0, id, &addresses), running: None }
+            Member {
+                config: config(&scratch.0, id, &addresses),
+                running: None,
+            }
         });
         let members = members.collect();
-        let mut cluster = Self { members, addresses, scratch };
+        let mut cluster = Self {
+            members,
+            addresses,
+            _scratch: scratch,
+        };
         (1..=size).for_each(|id| cluster.run(MemberId(id)));
         cluster.leader();
         cluster.eventually("the first state is written", |cluster| {
-            cluster.contexts().all(|context| context.replica.read(|state| state.settings.is_some()))
+            cluster
+                .contexts()
+                .all(|context| context.replica.read(|state| state.settings.is_some()))
         });
         cluster
     }
@@ -86,7 +96,10 @@ impl Cluster {
     pub(crate) fn run(&mut self, id: MemberId) {
         let member = self.member_mut(id);
         assert!(member.running.is_none(), "{id} runs already");
-        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(2)
+            .enable_all()
+            .build();
         let runtime = runtime.unwrap();
         let node = runtime.block_on(start(&member.config));
         member.running = Some(Running { runtime, node });
@@ -103,14 +116,23 @@ impl Cluster {
     pub(crate) fn stop(&mut self, id: MemberId) {
         let Running { runtime, node } = self.member_mut(id).running.take().expect("it runs");
         node.context().stop.request();
-        runtime.block_on(node.finish()).expect("the stop is orderly");
+        runtime
+            .block_on(node.finish())
+            .expect("the stop is orderly");
         runtime.shutdown_background();
     }
 
     /// Runs `future` on the runtime of a member that is up.
     pub(crate) fn block_on<T>(&self, future: impl Future<Output = T>) -> T {
-        let running = self.members.iter().find_map(|member| member.running.as_ref());
-        let bounded = async { tokio::time::timeout(PATIENCE, future).await.expect("it takes too long") };
+        let running = self
+            .members
+            .iter()
+            .find_map(|member| member.running.as_ref());
+        let bounded = async {
+            tokio::time::timeout(PATIENCE, future)
+                .await
+                .expect("it takes too long")
+        };
         running.expect("somebody is up").runtime.block_on(bounded)
     }
 
@@ -119,25 +141,40 @@ impl Cluster {
         let running = self.members[index(id)].running.as_ref().expect("it runs");
         let before = running.node.context().replica.raft().snapshot;
         running.runtime.block_on(running.node.snapshot_now());
-        self.eventually("a snapshot is written", |cluster| cluster.context(id).replica.raft().snapshot > before);
+        self.eventually("a snapshot is written", |cluster| {
+            cluster.context(id).replica.raft().snapshot > before
+        });
     }
 
     /// The context of a member that is up.
     pub(crate) fn context(&self, id: MemberId) -> &Arc<Context> {
-        self.members[index(id)].running.as_ref().expect("it runs").node.context()
+        self.members[index(id)]
+            .running
+            .as_ref()
+            .expect("it runs")
+            .node
+            .context()
     }
 
     /// The contexts of all members that are up.
     pub(crate) fn contexts(&self) -> impl Iterator<Item = &Arc<Context>> {
-        self.members.iter().filter_map(|member| Some(member.running.as_ref()?.node.context()))
+        self.members
+            .iter()
+            .filter_map(|member| Some(member.running.as_ref()?.node.context()))
     }
 
     /// Waits until one member leads, has caught up and all that are up agree on it.
     pub(crate) fn leader(&self) -> MemberId {
         let mut leader = None;
         self.eventually("one member leads", |cluster| {
-            leader = cluster.contexts().find(|context| context.leader_view.leads()).map(|context| context.member);
-            leader.is_some() && cluster.contexts().all(|context| context.replica.leader() == leader)
+            leader = cluster
+                .contexts()
+                .find(|context| context.leader_view.leads())
+                .map(|context| context.member);
+            leader.is_some()
+                && cluster
+                    .contexts()
+                    .all(|context| context.replica.leader() == leader)
         });
         leader.expect("somebody leads")
     }
@@ -147,18 +184,16 @@ impl Cluster {
         self.addresses[index(id)]
     }
 
-    /// A directory for a test's own files.
-    pub(crate) fn scratch(&self) -> &Path {
-        &self.scratch.0
-    }
-
     /// Waits until `holds`; says what did not come and how the members stand otherwise.
     #[track_caller]
     pub(crate) fn eventually(&self, what: &str, mut holds: impl FnMut(&Self) -> bool) {
         let started = Instant::now();
         while !holds(self) {
             if started.elapsed() > PATIENCE {
-                let stand: Vec<_> = self.contexts().map(|c| (c.member, c.replica.raft())).collect();
+                let stand: Vec<_> = self
+                    .contexts()
+                    .map(|c| (c.member, c.replica.raft()))
+                    .collect();
                 panic!("{what}: not within {PATIENCE:?}; {stand:#?}");
             }
             std::thread::sleep(Duration::from_millis(10));
@@ -191,13 +226,21 @@ fn index(id: MemberId) -> usize {
 
 fn free_addresses(count: u64) -> Vec<SocketAddr> {
     // All sockets are open at once, so that no port is given twice.
-    let sockets: Vec<_> = (0..count).map(|_| UdpSocket::bind("127.0.0.1:0").unwrap()).collect();
-    sockets.iter().map(|socket| socket.local_addr().unwrap()).collect()
+    let sockets: Vec<_> = (0..count)
+        .map(|_| UdpSocket::bind("127.0.0.1:0").unwrap())
+        .collect();
+    sockets
+        .iter()
+        .map(|socket| socket.local_addr().unwrap())
+        .collect()
 }
 
 fn config(scratch: &Path, member: MemberId, addresses: &[SocketAddr]) -> Config {
     let members = (1..).map(MemberId).zip(addresses);
-    let members = members.map(|(id, address)| MemberAddress { id, address: address.to_string() });
+    let members = members.map(|(id, address)| MemberAddress {
+        id,
+        address: address.to_string(),
+    });
     Config {
         member,
         data_dir: scratch.join(format!("data-{member}")),
@@ -219,9 +262,19 @@ fn config(scratch: &Path, member: MemberId, addresses: &[SocketAddr]) -> Config 
             admin_token_hash: scratch.join("admin.sha256"),
         }),
         raft: RaftSettings::default(),
-        postgres: PostgresSettings { url: "host=/nowhere user=nobody dbname=none".to_owned(), pool: 2 },
-        api: ApiSettings { listen: SocketAddr::from(([127, 0, 0, 1], 0)), certificate: None, key: None },
-        blobs: BlobCacheSettings { memory_mib: 64, disk_mib: 64 },
+        postgres: PostgresSettings {
+            url: "host=/nowhere user=nobody dbname=none".to_owned(),
+            pool: 2,
+        },
+        api: ApiSettings {
+            listen: SocketAddr::from(([127, 0, 0, 1], 0)),
+            certificate: None,
+            key: None,
+        },
+        blobs: BlobCacheSettings {
+            memory_mib: 64,
+            disk_mib: 64,
+        },
         telemetry: picket_rt::telemetry::TelemetrySettings::default(),
     }
 }

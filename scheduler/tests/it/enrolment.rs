@@ -17,11 +17,28 @@ fn a_token_admits_one_agent_and_only_the_leader_admits() {
     let (_key, csr) = AgentKey::generate().unwrap();
     let elsewhere = ask_to_enrol(cluster.address(follower), &token, csr.clone(), "eu", "one");
     let address = cluster.address(leader).to_string();
-    assert_eq!(cluster.block_on(elsewhere), EnrolReply::NotLeader { leader: Some(address) });
-    let first = cluster.block_on(ask_to_enrol(cluster.address(leader), &token, csr, "eu", "one"));
+    assert_eq!(
+        cluster.block_on(elsewhere),
+        EnrolReply::NotLeader {
+            leader: Some(address)
+        }
+    );
+    let first = cluster.block_on(ask_to_enrol(
+        cluster.address(leader),
+        &token,
+        csr,
+        "eu",
+        "one",
+    ));
     assert!(matches!(first, EnrolReply::Admitted(_)), "{first:?}");
     let (_key, csr) = AgentKey::generate().unwrap();
-    let second = cluster.block_on(ask_to_enrol(cluster.address(leader), &token, csr, "eu", "two"));
+    let second = cluster.block_on(ask_to_enrol(
+        cluster.address(leader),
+        &token,
+        csr,
+        "eu",
+        "two",
+    ));
     assert_eq!(second, EnrolReply::Refused(EnrolRefusal::UsedToken));
 }
 
@@ -44,13 +61,56 @@ fn an_agent_speaks_only_for_itself_in_its_own_incarnation_and_in_a_known_schema(
     let cluster = Cluster::start(1);
     let agent = Agent::enrol(&cluster, "eu", "one");
     let other = AgentId(agent.id.0 + 1);
-    let impostor = refusal(&cluster, &agent, Hello { agent: other, ..agent.hello() });
-    assert_eq!(impostor, Refusal::Impostor { certificate: agent.id, message: other });
+    let impostor = refusal(
+        &cluster,
+        &agent,
+        Hello {
+            agent: other,
+            ..agent.hello()
+        },
+    );
+    assert_eq!(
+        impostor,
+        Refusal::Impostor {
+            certificate: agent.id,
+            message: other
+        }
+    );
     let theirs = Incarnation(agent.incarnation.0 + 1);
-    let early = refusal(&cluster, &agent, Hello { incarnation: theirs, ..agent.hello() });
-    assert_eq!(early, Refusal::OldIncarnation { theirs, current: agent.incarnation });
-    let strange = refusal(&cluster, &agent, Hello { schema_min: 900, schema_max: 901, ..agent.hello() });
-    assert!(matches!(strange, Refusal::Schema { theirs_min: 900, .. }), "{strange:?}");
+    let early = refusal(
+        &cluster,
+        &agent,
+        Hello {
+            incarnation: theirs,
+            ..agent.hello()
+        },
+    );
+    assert_eq!(
+        early,
+        Refusal::OldIncarnation {
+            theirs,
+            current: agent.incarnation
+        }
+    );
+    let strange = refusal(
+        &cluster,
+        &agent,
+        Hello {
+            schema_min: 900,
+            schema_max: 901,
+            ..agent.hello()
+        },
+    );
+    assert!(
+        matches!(
+            strange,
+            Refusal::Schema {
+                theirs_min: 900,
+                ..
+            }
+        ),
+        "{strange:?}"
+    );
 }
 
 #[test]
@@ -66,7 +126,10 @@ fn a_revoked_agent_loses_its_session_and_gets_no_other() {
         _ => None,
     }));
     assert_eq!(told, Refusal::NotAdmitted(agent.id));
-    assert_eq!(refusal(&cluster, &agent, agent.hello()), Refusal::NotAdmitted(agent.id));
+    assert_eq!(
+        refusal(&cluster, &agent, agent.hello()),
+        Refusal::NotAdmitted(agent.id)
+    );
 }
 
 #[test]
@@ -83,6 +146,8 @@ fn the_newer_of_two_sessions_stays() {
     let now = cluster.context(cluster.leader()).clock.now();
     cluster.block_on(async {
         newer.renew(now).await;
-        newer.until(|message| matches!(message, ToAgent::Lease { .. }).then_some(())).await;
+        newer
+            .until(|message| matches!(message, ToAgent::Lease { .. }).then_some(()))
+            .await;
     });
 }

@@ -20,12 +20,18 @@ use picket_wire::time::{Span, Timestamp};
 use crate::agent::{Agent, Session};
 use crate::cluster::Cluster;
 
-const CHECK: CheckRef = CheckRef { check: CheckId(11), endpoint: EndpointId(5), site: SiteId(2) };
+const CHECK: CheckRef = CheckRef {
+    check: CheckId(11),
+    endpoint: EndpointId(5),
+    site: SiteId(2),
+};
 
 /// Gives the one shard of [`CHECK`] a catalogue with that check alone.
 fn publish(cluster: &Cluster) {
     let context = cluster.context(cluster.leader());
-    let shards = context.replica.read(|state| state.settings.as_ref().unwrap().shards);
+    let shards = context
+        .replica
+        .read(|state| state.settings.as_ref().unwrap().shards);
     let (group, shard) = (DEFAULT_GROUP, shard_of(CHECK.endpoint, shards));
     let version = CatalogueVersion(1);
     let spec = CheckSpec {
@@ -34,13 +40,35 @@ fn publish(cluster: &Cluster) {
         site: CHECK.site,
         cadence: Cadence::from_secs(60).unwrap(),
         timeout: Span::from_secs(5),
-        kind: CheckKind::Http(HttpSpec::plain(false, "127.0.0.1".to_owned(), 9, "/".to_owned())),
+        kind: CheckKind::Http(HttpSpec::plain(
+            false,
+            "127.0.0.1".to_owned(),
+            9,
+            "/".to_owned(),
+        )),
     };
-    let catalogue = ShardCatalogue { group, shard, version, checks: vec![spec] };
+    let catalogue = ShardCatalogue {
+        group,
+        shard,
+        version,
+        checks: vec![spec],
+    };
     let blob = context.blobs.put(encode_blob(&catalogue).unwrap());
-    let pointed = Pointed { group, shard, version, blob, checks: 1, gone: Vec::new() };
-    let command = Command::PointCatalogue(PointCatalogue { pointers: vec![pointed] });
-    assert_eq!(cluster.block_on(context.replica.propose(command)), Ok(Reply::Done));
+    let pointed = Pointed {
+        group,
+        shard,
+        version,
+        blob,
+        checks: 1,
+        gone: Vec::new(),
+    };
+    let command = Command::PointCatalogue(PointCatalogue {
+        pointers: vec![pointed],
+    });
+    assert_eq!(
+        cluster.block_on(context.replica.propose(command)),
+        Ok(Reply::Done)
+    );
 }
 
 fn probe(at: Timestamp, reason: Option<Reason>) -> Probe {
@@ -68,7 +96,10 @@ fn evidence(role: Role, at: Timestamp, reason: Option<Reason>) -> Evidence {
 }
 
 fn owner(assigned: Assigned) -> Role {
-    Role::Owner { slot: assigned.slot, epoch: assigned.epoch }
+    Role::Owner {
+        slot: assigned.slot,
+        epoch: assigned.epoch,
+    }
 }
 
 async fn digest(session: &mut Session) -> Assigned {
@@ -95,12 +126,20 @@ fn now(cluster: &Cluster) -> Timestamp {
 
 fn state_of(cluster: &Cluster) -> State {
     let replica = &cluster.context(cluster.leader()).replica;
-    replica.read(|state| state.open.get(&CHECK.check).map_or(State::Up, |open| open.stage.state()))
+    replica.read(|state| {
+        state
+            .open
+            .get(&CHECK.check)
+            .map_or(State::Up, |open| open.stage.state())
+    })
 }
 
 /// Every transition that was ever stated: nothing consumes facts while Postgres is away.
 fn transitions(cluster: &Cluster) -> Vec<(State, State)> {
-    let facts = cluster.context(cluster.leader()).replica.facts_after(FactSeq(0), 10_000);
+    let facts = cluster
+        .context(cluster.leader())
+        .replica
+        .facts_after(FactSeq(0), 10_000);
     let transition = |fact: &picket_wire::fact::Fact| match &fact.body {
         FactBody::Transition(transition) => Some((transition.from, transition.to)),
         _ => None,
@@ -139,11 +178,22 @@ fn an_owner_learns_its_shard_fetches_the_blob_and_a_second_vantage_confirms() {
         let order = order(&mut voting).await;
         assert_eq!(order.check.id, CHECK.check);
         let vote = Role::Voter { order: order.order };
-        voting.send_evidence(1, vec![evidence(vote, now(&cluster), Some(Reason::ConnectRefused))]).await;
+        voting
+            .send_evidence(
+                1,
+                vec![evidence(vote, now(&cluster), Some(Reason::ConnectRefused))],
+            )
+            .await;
         voting.evidence_acked(1).await;
     });
     assert_eq!(state_of(&cluster), State::Down);
-    assert_eq!(transitions(&cluster), [(State::Up, State::SeemsDown), (State::SeemsDown, State::Down)]);
+    assert_eq!(
+        transitions(&cluster),
+        [
+            (State::Up, State::SeemsDown),
+            (State::SeemsDown, State::Down)
+        ]
+    );
 }
 
 #[test]
@@ -168,7 +218,10 @@ fn a_batch_sent_twice_is_acknowledged_twice_and_applied_once() {
         session.evidence_acked(2).await;
     });
     let testimonies = |fact: &picket_wire::fact::Fact| matches!(fact.body, FactBody::Testimony(_));
-    let facts = cluster.context(cluster.leader()).replica.facts_after(FactSeq(0), 10_000);
+    let facts = cluster
+        .context(cluster.leader())
+        .replica
+        .facts_after(FactSeq(0), 10_000);
     assert_eq!(facts.iter().filter(|fact| testimonies(fact)).count(), 2);
 }
 

@@ -14,19 +14,31 @@ fn propose(cluster: &Cluster, at: MemberId, number: u8) {
         region: None,
     });
     let replica = &cluster.context(at).replica;
-    let reply = cluster.block_on(replica.propose(command)).expect("a majority is up");
+    let reply = cluster
+        .block_on(replica.propose(command))
+        .expect("a majority is up");
     assert!(matches!(reply, Reply::Token(_)), "{reply:?}");
 }
 
 fn tokens(cluster: &Cluster, at: MemberId) -> Vec<u8> {
     let replica = &cluster.context(at).replica;
-    cluster.block_on(replica.linearizable()).expect("a majority is up");
-    replica.read(|state| state.join_tokens.values().map(|token| token.hash[0]).collect())
+    cluster
+        .block_on(replica.linearizable())
+        .expect("a majority is up");
+    replica.read(|state| {
+        state
+            .join_tokens
+            .values()
+            .map(|token| token.hash[0])
+            .collect()
+    })
 }
 
 fn all_equal(cluster: &Cluster) {
     cluster.eventually("all members hold the same state", |cluster| {
-        let mut hashes = cluster.contexts().map(|context| context.replica.state_hash());
+        let mut hashes = cluster
+            .contexts()
+            .map(|context| context.replica.state_hash());
         let first = hashes.next();
         hashes.all(|hash| Some(hash) == first)
     });

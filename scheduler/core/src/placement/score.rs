@@ -56,11 +56,7 @@ mod tests {
             (3 << 62, 0.415_037),
             (1, 64.0),
         ] {
-            #[expect(
-                clippy::cast_precision_loss,
-                clippy::float_arithmetic,
-                reason = "a test"
-            )]
+            #[expect(clippy::cast_precision_loss, reason = "a test")]
             let error = (minus_log2(hash) as f64 / 4_294_967_296.0 - log).abs();
             assert!(error < 0.01, "{hash:x}: {error}");
         }

@@ -239,14 +239,14 @@ impl World {
     fn observe(&mut self, fact: &Fact) {
         self.history.observe(fact).unwrap();
         match &fact.body {
-            FactBody::Testimony(testimony) => {
-                if testimony.counted == Counted::Yes && !testimony.evidence.is_ok() {
-                    let vantage = (testimony.region.clone(), testimony.network.clone());
-                    self.accusers
-                        .entry(testimony.incident)
-                        .or_default()
-                        .insert(vantage);
-                }
+            FactBody::Testimony(testimony)
+                if testimony.counted == Counted::Yes && !testimony.evidence.is_ok() =>
+            {
+                let vantage = (testimony.region.clone(), testimony.network.clone());
+                self.accusers
+                    .entry(testimony.incident)
+                    .or_default()
+                    .insert(vantage);
             }
             FactBody::Transition(transition) if transition.to == State::Down => {
                 let mut accusers = self

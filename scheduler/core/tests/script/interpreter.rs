@@ -144,9 +144,10 @@ impl Interpreter {
             "facts" => {
                 let facts = &self.machine.state().facts;
                 let ends = facts.keys().next().zip(facts.keys().next_back());
-                Ok(vec![ends.map_or("no facts".to_owned(), |(a, b)| {
-                    format!("facts {a} to {b}")
-                })])
+                Ok(vec![ends.map_or_else(
+                    || "no facts".to_owned(),
+                    |(a, b)| format!("facts {a} to {b}"),
+                )])
             }
             "skipped" => Ok(vec![format!("{:?}", self.machine.state().skipped)]),
             "hash" => {
