@@ -197,11 +197,16 @@ impl Lane {
                 anyhow::Ok(n_each)
             });
         }
+        // Every target is tried whatever becomes of the others: a warm-up must reach them all.
         let mut n_done = 0;
+        let mut first_failure = Ok(());
         while let Some(ended) = running.join_next().await {
-            n_done += ended??;
+            match ended? {
+                Ok(n_probed) => n_done += n_probed,
+                Err(error) => first_failure = first_failure.and(Err(error)),
+            }
         }
-        Ok(n_done)
+        first_failure.map(|()| n_done)
     }
 }
 
