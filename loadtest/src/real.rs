@@ -19,8 +19,14 @@ use anyhow::Context;
 /// When it is not built.
 pub fn program(name: &str) -> anyhow::Result<PathBuf> {
     let this = std::env::current_exe().context("cannot tell where this program is")?;
-    let built = this.ancestors().skip(1).take(2).map(|folder| folder.join(name)).find(|path| path.is_file());
-    built.with_context(|| format!("{name} is not built; run `cargo build --workspace --bins` first"))
+    let built = this
+        .ancestors()
+        .skip(1)
+        .take(2)
+        .map(|folder| folder.join(name))
+        .find(|path| path.is_file());
+    built
+        .with_context(|| format!("{name} is not built; run `cargo build --workspace --bins` first"))
 }
 
 /// Sends a signal to a process by its id.
@@ -28,7 +34,10 @@ pub fn program(name: &str) -> anyhow::Result<PathBuf> {
 /// # Errors
 /// When there is no such process.
 pub fn signal(pid: u32, name: &str) -> anyhow::Result<()> {
-    let status = Command::new("kill").args([&format!("-{name}"), &pid.to_string()]).status().context("run kill")?;
+    let status = Command::new("kill")
+        .args([&format!("-{name}"), &pid.to_string()])
+        .status()
+        .context("run kill")?;
     anyhow::ensure!(status.success(), "no process {pid} takes {name}");
     Ok(())
 }

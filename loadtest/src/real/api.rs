@@ -38,8 +38,13 @@ impl Api {
     ///
     /// # Errors
     /// When nobody answers, or with a problem.
-    pub async fn post<B: Serialize, T: DeserializeOwned>(&self, path: &str, body: &B) -> anyhow::Result<T> {
-        self.call(Method::POST, path, serde_json::to_vec(body)?).await
+    pub async fn post<B: Serialize, T: DeserializeOwned>(
+        &self,
+        path: &str,
+        body: &B,
+    ) -> anyhow::Result<T> {
+        self.call(Method::POST, path, serde_json::to_vec(body)?)
+            .await
     }
 
     /// Every page of a list.
@@ -51,7 +56,9 @@ impl Api {
         let mut items = Vec::new();
         let mut cursor = String::new();
         loop {
-            let page: Page<T> = self.get(&format!("{path}{separator}limit=1000{cursor}")).await?;
+            let page: Page<T> = self
+                .get(&format!("{path}{separator}limit=1000{cursor}"))
+                .await?;
             items.extend(page.items);
             match page.next {
                 Some(next) => cursor = format!("&cursor={next}"),
@@ -60,14 +67,27 @@ impl Api {
         }
     }
 
-    async fn call<T: DeserializeOwned>(&self, method: Method, path: &str, body: Vec<u8>) -> anyhow::Result<T> {
+    async fn call<T: DeserializeOwned>(
+        &self,
+        method: Method,
+        path: &str,
+        body: Vec<u8>,
+    ) -> anyhow::Result<T> {
         let answer = tokio::time::timeout(ANSWER_WITHIN, self.exchange(method, path, body)).await;
-        answer.with_context(|| format!("{path}: no answer in time"))?.with_context(|| path.to_owned())
+        answer
+            .with_context(|| format!("{path}: no answer in time"))?
+            .with_context(|| path.to_owned())
     }
 
-    async fn exchange<T: DeserializeOwned>(&self, method: Method, path: &str, body: Vec<u8>) -> anyhow::Result<T> {
+    async fn exchange<T: DeserializeOwned>(
+        &self,
+        method: Method,
+        path: &str,
+        body: Vec<u8>,
+    ) -> anyhow::Result<T> {
         let stream = TcpStream::connect(&self.authority).await?;
-        let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
+        let (mut sender, connection) =
+            hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
         let request = Request::builder()
             .method(method)
             .uri(path)
@@ -91,7 +111,8 @@ impl Api {
         if status.is_success() {
             return Ok(serde_json::from_slice(&bytes)?);
         }
-        let problem: Problem = serde_json::from_slice(&bytes).with_context(|| status.to_string())?;
+        let problem: Problem =
+            serde_json::from_slice(&bytes).with_context(|| status.to_string())?;
         anyhow::bail!("{}: {}", problem.title, problem.detail.unwrap_or_default())
     }
 }

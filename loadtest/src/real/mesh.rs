@@ -33,15 +33,28 @@ impl Mesh {
     ///
     /// # Errors
     /// When it does not stand in time.
-    #[expect(clippy::disallowed_methods, reason = "the task ends with the test's runtime")]
-    pub async fn start(dir: &Path, urls: &Path, every_s: u32, restart_after_s: u64) -> anyhow::Result<Self> {
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "the task ends with the test's runtime"
+    )]
+    pub async fn start(
+        dir: &Path,
+        urls: &Path,
+        every_s: u32,
+        restart_after_s: u64,
+    ) -> anyhow::Result<Self> {
         let mut child = Command::new(crate::real::program("picket")?)
             .args(["dev", "--port", "0"])
             .arg("--data")
             .arg(dir)
             .arg("--import")
             .arg(urls)
-            .args(["--every", &every_s.to_string(), "--restart-after", &restart_after_s.to_string()])
+            .args([
+                "--every",
+                &every_s.to_string(),
+                "--restart-after",
+                &restart_after_s.to_string(),
+            ])
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::piped())
@@ -50,14 +63,26 @@ impl Mesh {
         let stderr = child.stderr.take().context("standard error is piped")?;
         let mut lines = BufReader::new(stderr).lines();
         let mut said = Vec::new();
-        let standing = tokio::time::timeout(STAND_WITHIN, wait_until_it_stands(&mut lines, &mut said)).await;
-        standing.map_err(|_| ()).and_then(|stood| stood.map_err(|_| ())).map_err(|()| {
-            anyhow::anyhow!("the mesh does not stand; it said:\n{}\n{}", said.join("\n"), logs(dir))
-        })?;
+        let standing =
+            tokio::time::timeout(STAND_WITHIN, wait_until_it_stands(&mut lines, &mut said)).await;
+        standing
+            .map_err(|_| ())
+            .and_then(|stood| stood.map_err(|_| ()))
+            .map_err(|()| {
+                anyhow::anyhow!(
+                    "the mesh does not stand; it said:\n{}\n{}",
+                    said.join("\n"),
+                    logs(dir)
+                )
+            })?;
         // Whoever writes to a full pipe waits; what it says later is of no use here.
         tokio::spawn(async move { while let Ok(Some(_)) = lines.next_line().await {} });
         let apis = read_apis(dir)?;
-        Ok(Self { child, dir: dir.to_path_buf(), apis })
+        Ok(Self {
+            child,
+            dir: dir.to_path_buf(),
+            apis,
+        })
     }
 
     /// The API of some member that answers.
@@ -90,13 +115,21 @@ impl Mesh {
             "postgres" => &["postgres", "--dir"],
             _ => &["run", "--config"],
         };
-        let place = self.dir.join(if part == "postgres" { "postgres".to_owned() } else { format!("{part}/") });
+        let place = self.dir.join(if part == "postgres" {
+            "postgres".to_owned()
+        } else {
+            format!("{part}/")
+        });
         let place = place.display().to_string();
         let found = std::fs::read_dir("/proc")?.flatten().find_map(|entry| {
             let pid = entry.file_name().to_str()?.parse::<u32>().ok()?;
             let command = std::fs::read(entry.path().join("cmdline")).ok()?;
-            let args: Vec<&str> = command.split(|byte| *byte == 0).filter_map(|arg| std::str::from_utf8(arg).ok()).collect();
-            let is_part = marks.iter().all(|mark| args.contains(mark)) && args.iter().any(|arg| arg.starts_with(&place));
+            let args: Vec<&str> = command
+                .split(|byte| *byte == 0)
+                .filter_map(|arg| std::str::from_utf8(arg).ok())
+                .collect();
+            let is_part = marks.iter().all(|mark| args.contains(mark))
+                && args.iter().any(|arg| arg.starts_with(&place));
             is_part.then_some(pid)
         });
         found.with_context(|| format!("{part} does not run"))
@@ -109,11 +142,15 @@ impl Mesh {
     pub async fn stop(mut self) -> anyhow::Result<()> {
         let pid = self.child.id().context("the mesh runs")?;
         crate::real::signal(pid, "INT")?;
-        tokio::time::timeout(STOP_WITHIN, self.child.wait()).await.context("the mesh does not stop")??;
-        let left: Vec<&str> = ["mem_1", "mem_2", "mem_3", "agent-eu", "agent-us", "agent-ap", "postgres"]
-            .into_iter()
-            .filter(|part| self.pid(part).is_ok())
-            .collect();
+        tokio::time::timeout(STOP_WITHIN, self.child.wait())
+            .await
+            .context("the mesh does not stop")??;
+        let left: Vec<&str> = [
+            "mem_1", "mem_2", "mem_3", "agent-eu", "agent-us", "agent-ap", "postgres",
+        ]
+        .into_iter()
+        .filter(|part| self.pid(part).is_ok())
+        .collect();
         anyhow::ensure!(left.is_empty(), "left behind: {left:?}");
         Ok(())
     }
@@ -125,7 +162,10 @@ impl Mesh {
     }
 }
 
-async fn wait_until_it_stands(lines: &mut Lines<BufReader<ChildStderr>>, said: &mut Vec<String>) -> anyhow::Result<()> {
+async fn wait_until_it_stands(
+    lines: &mut Lines<BufReader<ChildStderr>>,
+    said: &mut Vec<String>,
+) -> anyhow::Result<()> {
     while let Some(line) = lines.next_line().await? {
         let stands = line.starts_with("logs are in");
         said.push(line);
@@ -143,18 +183,34 @@ struct Ports {
 
 fn read_apis(dir: &Path) -> anyhow::Result<BTreeMap<MemberId, Api>> {
     let ports: Ports = serde_json::from_slice(&std::fs::read(dir.join("ports.json"))?)?;
-    let token = std::fs::read_to_string(dir.join("admin.token"))?.trim().to_owned();
-    let api = |address: std::net::SocketAddr| Api { authority: address.to_string(), token: token.clone() };
-    Ok((1..).map(MemberId).zip(ports.api.into_iter().map(api)).collect())
+    let token = std::fs::read_to_string(dir.join("admin.token"))?
+        .trim()
+        .to_owned();
+    let api = |address: std::net::SocketAddr| Api {
+        authority: address.to_string(),
+        token: token.clone(),
+    };
+    Ok((1..)
+        .map(MemberId)
+        .zip(ports.api.into_iter().map(api))
+        .collect())
 }
 
 /// The last lines of every log in a mesh's directory.
 fn logs(dir: &Path) -> String {
     let mut text = String::new();
-    for entry in std::fs::read_dir(dir.join("logs")).into_iter().flatten().flatten() {
+    for entry in std::fs::read_dir(dir.join("logs"))
+        .into_iter()
+        .flatten()
+        .flatten()
+    {
         let log = std::fs::read_to_string(entry.path()).unwrap_or_default();
         let lines: Vec<&str> = log.lines().collect();
-        text.push_str(&format!("--- {}\n{}\n", entry.path().display(), lines[lines.len().saturating_sub(12)..].join("\n")));
+        text.push_str(&format!(
+            "--- {}\n{}\n",
+            entry.path().display(),
+            lines[lines.len().saturating_sub(12)..].join("\n")
+        ));
     }
     text
 }
@@ -175,7 +231,11 @@ pub async fn wait_for<T>(
             Ok(Err(seen)) => seen,
             Err(error) => format!("{error:#}"),
         };
-        anyhow::ensure!(Instant::now() < deadline, "waited {} s for {what}; last seen: {seen}", within.as_secs());
+        anyhow::ensure!(
+            Instant::now() < deadline,
+            "waited {} s for {what}; last seen: {seen}",
+            within.as_secs()
+        );
         tokio::time::sleep(Duration::from_millis(250)).await;
     }
 }

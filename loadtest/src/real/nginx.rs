@@ -37,7 +37,11 @@ impl Nginx {
              server {{ listen {address}; location / {{ return 200 \"ok\\n\"; }} }} }}\n"
         );
         fs::write(dir.join("nginx.conf"), config)?;
-        let mut nginx = Self { dir: dir.to_path_buf(), address, child: None };
+        let mut nginx = Self {
+            dir: dir.to_path_buf(),
+            address,
+            child: None,
+        };
         nginx.up()?;
         Ok(nginx)
     }
@@ -53,7 +57,11 @@ impl Nginx {
     /// # Errors
     /// When it does not come up.
     pub fn up(&mut self) -> anyhow::Result<Timestamp> {
-        let program = if Path::new("/usr/sbin/nginx").is_file() { "/usr/sbin/nginx" } else { "nginx" };
+        let program = if Path::new("/usr/sbin/nginx").is_file() {
+            "/usr/sbin/nginx"
+        } else {
+            "nginx"
+        };
         let child = Command::new(program)
             .arg("-c")
             .arg(self.dir.join("nginx.conf"))
@@ -65,7 +73,11 @@ impl Nginx {
         self.child = Some(child);
         let deadline = Instant::now() + UP_WITHIN;
         while std::net::TcpStream::connect(self.address).is_err() {
-            anyhow::ensure!(Instant::now() < deadline, "nginx does not answer at {}", self.address);
+            anyhow::ensure!(
+                Instant::now() < deadline,
+                "nginx does not answer at {}",
+                self.address
+            );
             std::thread::sleep(Duration::from_millis(5));
         }
         Ok(now())
@@ -79,7 +91,11 @@ impl Nginx {
         let mut child = self.child.take().context("nginx runs")?;
         super::signal(child.id(), "TERM")?;
         child.wait()?;
-        anyhow::ensure!(std::net::TcpStream::connect(self.address).is_err(), "something still answers at {}", self.address);
+        anyhow::ensure!(
+            std::net::TcpStream::connect(self.address).is_err(),
+            "something still answers at {}",
+            self.address
+        );
         Ok(now())
     }
 }

@@ -26,7 +26,10 @@ impl Receiver {
     ///
     /// # Errors
     /// When there is none.
-    #[expect(clippy::disallowed_methods, reason = "the tasks end with the test's runtime")]
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "the tasks end with the test's runtime"
+    )]
     pub async fn listen() -> anyhow::Result<Self> {
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         let url = format!("http://{}/hook", listener.local_addr()?);
@@ -36,7 +39,10 @@ impl Receiver {
             while let Ok((stream, _)) = listener.accept().await {
                 let kept = Arc::clone(&shared);
                 let service = service_fn(move |request| keep(request, Arc::clone(&kept)));
-                tokio::spawn(hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service));
+                tokio::spawn(
+                    hyper::server::conn::http1::Builder::new()
+                        .serve_connection(TokioIo::new(stream), service),
+                );
             }
         });
         Ok(Self { url, kept })
@@ -51,17 +57,37 @@ impl Receiver {
     /// Every message so far, repeats left out.
     #[must_use]
     pub fn messages(&self) -> Vec<Message> {
-        self.kept.lock().unwrap_or_else(PoisonError::into_inner).values().cloned().collect()
+        self.kept
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .values()
+            .cloned()
+            .collect()
     }
 }
 
-async fn keep(request: Request<Incoming>, kept: Kept) -> Result<Response<Empty<Bytes>>, hyper::http::Error> {
-    let id = request.headers().get("webhook-id").and_then(|id| id.to_str().ok()).unwrap_or_default().to_owned();
+async fn keep(
+    request: Request<Incoming>,
+    kept: Kept,
+) -> Result<Response<Empty<Bytes>>, hyper::http::Error> {
+    let id = request
+        .headers()
+        .get("webhook-id")
+        .and_then(|id| id.to_str().ok())
+        .unwrap_or_default()
+        .to_owned();
     let signed = request.headers().contains_key("webhook-signature");
-    let body = request.into_body().collect().await.map(http_body_util::Collected::to_bytes).unwrap_or_default();
+    let body = request
+        .into_body()
+        .collect()
+        .await
+        .map(http_body_util::Collected::to_bytes)
+        .unwrap_or_default();
     let status = match serde_json::from_slice(&body) {
         Ok(message) if signed && !id.is_empty() => {
-            kept.lock().unwrap_or_else(PoisonError::into_inner).insert(id, message);
+            kept.lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .insert(id, message);
             204
         }
         _ => 400,

@@ -16,8 +16,14 @@ use outage::{Meanwhile, Outage};
 static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
 
 fn run(meanwhile: Meanwhile) {
-    let _one = ONE_AT_A_TIME.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    let _one = ONE_AT_A_TIME
+        .lock()
+        .unwrap_or_else(std::sync::PoisonError::into_inner);
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .unwrap();
     runtime.block_on(async {
         let mut outage = Outage::prepare(meanwhile).await.unwrap();
         let result = outage.run_and_judge().await;
@@ -50,7 +56,15 @@ fn an_outage_is_found_and_told_once_although_an_agent_is_killed() {
 
 #[test]
 fn three_bad_rows_of_ten_thousand_are_refused_alone() {
-    let _one = ONE_AT_A_TIME.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
-    runtime.block_on(import::bad_rows_are_refused_alone()).unwrap();
+    let _one = ONE_AT_A_TIME
+        .lock()
+        .unwrap_or_else(std::sync::PoisonError::into_inner);
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .unwrap();
+    runtime
+        .block_on(import::bad_rows_are_refused_alone())
+        .unwrap();
 }
