@@ -160,7 +160,7 @@ impl Agent {
                 .close(holding.part, self.rings.horizon(), Telling::AtOnce);
         }
         self.now = now;
-        self.rings.restart(now, &self.table);
+        self.rings.restart(now);
         self.open_parts();
         self.rollups.retime(now);
         self.lanes.retime(now);

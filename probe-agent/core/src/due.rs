@@ -75,15 +75,14 @@ impl Rings {
     }
 
     /// Hands out what is due before `end` to `due`, ring by ring, and moves the horizon there.
-    pub fn walk(&mut self, end: Timestamp, table: &Table, mut due: impl FnMut(Due)) {
+    pub fn walk(&mut self, end: Timestamp, mut due: impl FnMut(Due)) {
         if end <= self.horizon {
             return;
         }
         self.horizon = end;
         if self.next.is_some_and(|next| next < end) {
             for (&cadence, ring) in &mut self.rings {
-                let phase = |handle| table.phase_ms(handle);
-                ring.walk(end, phase, |handle, position, at| {
+                ring.walk(end, |handle, position, at| {
                     due(Due {
                         handle,
                         cadence,
@@ -92,28 +91,28 @@ impl Rings {
                     });
                 });
             }
-            self.look_ahead(table);
+            self.look_ahead();
         }
     }
 
     /// Passes over everything that is due before `end`; returns how much it was.
-    pub fn skip_to(&mut self, end: Timestamp, table: &Table) -> u64 {
+    pub fn skip_to(&mut self, end: Timestamp) -> u64 {
         self.horizon = self.horizon.max(end);
         let mut skipped = 0;
         for ring in self.rings.values_mut() {
-            skipped += ring.skip_to(end, |handle| table.phase_ms(handle));
+            skipped += ring.skip_to(end);
         }
-        self.look_ahead(table);
+        self.look_ahead();
         skipped
     }
 
     /// Goes on at `from`, be it earlier or later: the clock was set.
-    pub fn restart(&mut self, from: Timestamp, table: &Table) {
+    pub fn restart(&mut self, from: Timestamp) {
         self.horizon = from;
         for ring in self.rings.values_mut() {
-            ring.seek(from, |handle| table.phase_ms(handle));
+            ring.seek(from);
         }
-        self.look_ahead(table);
+        self.look_ahead();
     }
 
     /// Takes handles out and in; what is in `table` must be what is in the rings afterwards.
@@ -130,13 +129,18 @@ impl Rings {
                 .or_insert_with(|| Ring::new(cadence));
         }
         for (cadence, ring) in &mut self.rings {
+            let place = |handle| table.place(handle);
             let added = added.remove(cadence).unwrap_or_default();
+            let added: Vec<_> = added
+                .into_iter()
+                .map(|handle| (place(handle), handle))
+                .collect();
             if !removed.is_empty() || !added.is_empty() {
-                ring.change(&removed, added, self.horizon, |handle| table.place(handle));
+                ring.change(&removed, added, self.horizon, place);
             }
         }
         self.rings.retain(|_, ring| !ring.members().is_empty());
-        self.look_ahead(table);
+        self.look_ahead();
     }
 
     /// Empties all rings.
@@ -145,12 +149,7 @@ impl Rings {
         self.next = None;
     }
 
-    fn look_ahead(&mut self, table: &Table) {
-        let phase = |handle| table.phase_ms(handle);
-        self.next = self
-            .rings
-            .values()
-            .filter_map(|ring| ring.next_due(phase))
-            .min();
+    fn look_ahead(&mut self) {
+        self.next = self.rings.values().filter_map(Ring::next_due).min();
     }
 }

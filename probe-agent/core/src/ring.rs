@@ -1,12 +1,13 @@
 //! The phase ring of one cadence: checks sorted by phase, and a cursor.
 //!
 //! Intervals are few and phases never change, so a timer per check is not needed: the ring keeps
-//! four bytes per check and walks them round and round. A check is due at `n × interval + phase`
-//! counted from the Unix epoch, whatever was late before; an owner that takes a check over walks
-//! on at the same instants.
+//! two columns of four bytes, handle and phase, and walks them round and round. A check is due at
+//! `n × interval + phase` counted from the Unix epoch, whatever was late before; an owner that
+//! takes a check over walks on at the same instants. The phase could be computed from the check's
+//! id; but ids are spread over memory, and merging a million checks by them took six seconds.
 //!
-//! Owner: [`crate::due::Rings`]. Not here: phases themselves, which are a hash of the check's id
-//! and come in as a function.
+//! Owner: [`crate::due::Rings`]. Not here: what the phases are
+//! ([`picket_wire::dispersal::phase_ms`]).
 
 use std::ops::Range;
 
@@ -34,6 +35,7 @@ pub struct Place {
 pub struct Ring {
     interval_ms: i64,
     members: Vec<Handle>,
+    phases: Vec<u32>,
     cursor: usize,
     /// The multiple of the interval that the cursor's phases count from.
     turn: i64,
@@ -44,9 +46,11 @@ impl Ring {
     #[must_use]
     pub fn new(cadence: Cadence) -> Self {
         let interval_ms = i64::from(cadence.secs()) * 1_000;
+        let (members, phases) = (Vec::new(), Vec::new());
         Self {
             interval_ms,
-            members: Vec::new(),
+            members,
+            phases,
             cursor: 0,
             turn: 0,
         }
@@ -65,39 +69,31 @@ impl Ring {
     }
 
     /// When the next check is due.
-    pub fn next_due(&self, phase_ms: impl Fn(Handle) -> u32) -> Option<Timestamp> {
-        let next = self.members.get(self.cursor)?;
-        Some(Timestamp(self.turn + i64::from(phase_ms(*next))))
+    #[must_use]
+    pub fn next_due(&self) -> Option<Timestamp> {
+        let next = self.phases.get(self.cursor)?;
+        Some(Timestamp(self.turn + i64::from(*next)))
     }
 
     /// Hands out every check that is due before `end`, its position and when, and moves past it.
-    pub fn walk(
-        &mut self,
-        end: Timestamp,
-        phase_ms: impl Fn(Handle) -> u32,
-        mut due: impl FnMut(Handle, usize, Timestamp),
-    ) {
-        while let Some(&handle) = self.members.get(self.cursor) {
-            let at = Timestamp(self.turn + i64::from(phase_ms(handle)));
-            if at >= end {
-                return;
-            }
+    pub fn walk(&mut self, end: Timestamp, mut due: impl FnMut(Handle, usize, Timestamp)) {
+        while let Some(at) = self.next_due().filter(|at| *at < end) {
             let position = self.cursor;
             self.cursor += 1;
             if self.cursor == self.members.len() {
                 self.cursor = 0;
                 self.turn += self.interval_ms;
             }
-            due(handle, position, at);
+            due(self.members[position], position, at);
         }
     }
 
     /// Moves on to the first check that is due at `from` or later; returns how many were passed
     /// over. Never moves back.
-    pub fn skip_to(&mut self, from: Timestamp, phase_ms: impl Fn(Handle) -> u32) -> u64 {
+    pub fn skip_to(&mut self, from: Timestamp) -> u64 {
         let before = self.passed();
         let (cursor, turn) = (self.cursor, self.turn);
-        self.seek(from, phase_ms);
+        self.seek(from);
         if let Ok(skipped) = u64::try_from(self.passed() - before) {
             return skipped;
         }
@@ -105,34 +101,66 @@ impl Ring {
         0
     }
 
-    /// Takes `removed` out and `added` in, and goes on at the first check that is due at `from`
-    /// or later.
+    /// Takes `removed`, which is sorted, out and `added` in, and goes on at the first check that
+    /// is due at `from` or later.
     pub fn change(
         &mut self,
         removed: &[Range<u32>],
-        mut added: Vec<Handle>,
+        mut added: Vec<(Place, Handle)>,
         from: Timestamp,
         place: impl Fn(Handle) -> Place,
     ) {
         if !removed.is_empty() {
-            self.members.retain(|handle| !holds(removed, *handle));
+            self.remove(removed);
         }
-        added.sort_unstable_by_key(|&handle| place(handle));
-        self.members = merge(std::mem::take(&mut self.members), &added, &place);
-        self.seek(from, |handle| place(handle).phase_ms);
+        if !added.is_empty() {
+            added.sort_unstable_by_key(|(place, _)| *place);
+            self.merge(&added, place);
+        }
+        self.seek(from);
     }
 
     /// Goes on at the first check that is due at `from` or later, be it earlier or later than now.
-    pub fn seek(&mut self, from: Timestamp, phase_ms: impl Fn(Handle) -> u32) {
+    pub fn seek(&mut self, from: Timestamp) {
         self.turn = from.0.div_euclid(self.interval_ms) * self.interval_ms;
         let into = from.0 - self.turn;
         self.cursor = self
-            .members
-            .partition_point(|&handle| i64::from(phase_ms(handle)) < into);
+            .phases
+            .partition_point(|&phase| i64::from(phase) < into);
         if self.cursor == self.members.len() {
             self.cursor = 0;
             self.turn += self.interval_ms;
         }
+    }
+
+    fn remove(&mut self, removed: &[Range<u32>]) {
+        let mut kept = self.members.iter().map(|handle| !holds(removed, *handle));
+        self.phases.retain(|_| kept.next().unwrap_or(true));
+        self.members.retain(|handle| !holds(removed, *handle));
+    }
+
+    /// Merges sorted `added` in. Places are looked up only among equal phases.
+    fn merge(&mut self, added: &[(Place, Handle)], place: impl Fn(Handle) -> Place) {
+        let len = self.members.len() + added.len();
+        let (mut members, mut phases) = (Vec::with_capacity(len), Vec::with_capacity(len));
+        let mut from = 0;
+        for &(here, handle) in added {
+            let rest = &self.phases[from..];
+            let first = from + rest.partition_point(|&phase| phase < here.phase_ms);
+            let equal = self.phases[first..]
+                .iter()
+                .take_while(|&&phase| phase == here.phase_ms);
+            let tied = &self.members[first..first + equal.count()];
+            let until = first + tied.partition_point(|&other| place(other) < here);
+            members.extend_from_slice(&self.members[from..until]);
+            phases.extend_from_slice(&self.phases[from..until]);
+            members.push(handle);
+            phases.push(here.phase_ms);
+            from = until;
+        }
+        members.extend_from_slice(&self.members[from..]);
+        phases.extend_from_slice(&self.phases[from..]);
+        (self.members, self.phases) = (members, phases);
     }
 
     /// How many checks the cursor has passed since the Unix epoch, were the ring always the same.
@@ -151,25 +179,6 @@ fn holds(ranges: &[Range<u32>], handle: Handle) -> bool {
     after > 0 && ranges[after - 1].contains(&handle.0)
 }
 
-/// Merges sorted `added` into sorted `old`. Looks few old places up: each added handle finds its
-/// place by bisection, because places of a large ring are spread over memory.
-fn merge(old: Vec<Handle>, added: &[Handle], place: impl Fn(Handle) -> Place) -> Vec<Handle> {
-    if added.is_empty() {
-        return old;
-    }
-    let mut merged = Vec::with_capacity(old.len() + added.len());
-    let mut rest = old.as_slice();
-    for &handle in added {
-        let here = place(handle);
-        let (before, after) = rest.split_at(rest.partition_point(|&other| place(other) < here));
-        merged.extend_from_slice(before);
-        merged.push(handle);
-        rest = after;
-    }
-    merged.extend_from_slice(rest);
-    merged
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -182,12 +191,19 @@ mod tests {
         slot: Slot(0),
     };
 
-    fn ring(phases: &[u32]) -> (Ring, impl Fn(Handle) -> u32 + '_) {
-        let phase = |handle: Handle| phases[handle.0 as usize];
+    fn ring(phases: &[u32]) -> Ring {
         let mut ring = Ring::new(Cadence::from_secs(10).unwrap());
-        let handles = (0..).zip(phases).map(|(n, _)| Handle(n)).collect();
-        ring.change(&[], handles, Timestamp(0), place_of(phases));
-        (ring, phase)
+        let place = place_of(phases);
+        let handles = placed((0..).zip(phases).map(|(n, _)| n), &place);
+        ring.change(&[], handles, Timestamp(0), &place);
+        ring
+    }
+
+    fn placed(
+        handles: impl Iterator<Item = u32>,
+        place: impl Fn(Handle) -> Place,
+    ) -> Vec<(Place, Handle)> {
+        handles.map(|n| (place(Handle(n)), Handle(n))).collect()
     }
 
     fn place_of(phases: &[u32]) -> impl Fn(Handle) -> Place + '_ {
@@ -213,21 +229,19 @@ mod tests {
 
     #[test]
     fn an_empty_ring_is_never_due() {
-        let (mut ring, phase) = ring(&[]);
-        assert_eq!(ring.next_due(&phase), None);
-        ring.walk(Timestamp(i64::MAX), &phase, |_, _, _| {
-            panic!("nothing can be due")
-        });
-        assert_eq!(ring.skip_to(Timestamp(50_000), &phase), 0);
+        let mut ring = ring(&[]);
+        assert_eq!(ring.next_due(), None);
+        ring.walk(Timestamp(i64::MAX), |_, _, _| panic!("nothing can be due"));
+        assert_eq!(ring.skip_to(Timestamp(50_000)), 0);
     }
 
     #[test]
     fn skipping_counts_what_it_passes_and_never_moves_back() {
-        let (mut ring, phase) = ring(&[0, 2_000, 9_999]);
-        assert_eq!(ring.skip_to(Timestamp(12_001), &phase), 5);
-        assert_eq!(ring.next_due(&phase), Some(Timestamp(19_999)));
-        assert_eq!(ring.skip_to(Timestamp(3), &phase), 0);
-        assert_eq!(ring.next_due(&phase), Some(Timestamp(19_999)));
+        let mut ring = ring(&[0, 2_000, 9_999]);
+        assert_eq!(ring.skip_to(Timestamp(12_001)), 5);
+        assert_eq!(ring.next_due(), Some(Timestamp(19_999)));
+        assert_eq!(ring.skip_to(Timestamp(3)), 0);
+        assert_eq!(ring.next_due(), Some(Timestamp(19_999)));
     }
 
     proptest! {
@@ -236,11 +250,11 @@ mod tests {
             phases in proptest::collection::vec(0u32..10_000, 0..12),
             steps in proptest::collection::vec(0i64..9_000, 1..8),
         ) {
-            let (mut ring, phase) = ring(&phases);
+            let mut ring = ring(&phases);
             let (mut walked, mut end) = (Vec::new(), 0);
             for step in steps {
                 end += step;
-                ring.walk(Timestamp(end), &phase, |handle, _, at| walked.push((handle.0, at.0)));
+                ring.walk(Timestamp(end), |handle, _, at| walked.push((handle.0, at.0)));
             }
             prop_assert_eq!(walked, naive(&phases, 0, end));
         }
@@ -252,15 +266,15 @@ mod tests {
         ) {
             let mut ring = Ring::new(Cadence::from_secs(10).unwrap());
             let place = place_of(&phases);
-            ring.change(&[], (0..first).map(Handle).collect(), Timestamp(0), &place);
+            ring.change(&[], placed(0..first, &place), Timestamp(0), &place);
             let gone = 0..cut.min(first);
-            ring.change(std::slice::from_ref(&gone), (first..12).map(Handle).collect(), Timestamp(at), &place);
+            ring.change(std::slice::from_ref(&gone), placed(first..12, &place), Timestamp(at), &place);
             let mut expected: Vec<u32> = (0..12).filter(|n| !gone.contains(n)).collect();
             expected.sort_by_key(|&n| place(Handle(n)));
             let members: Vec<u32> = ring.members().iter().map(|handle| handle.0).collect();
             prop_assert_eq!(members, expected);
             let mut walked = Vec::new();
-            ring.walk(Timestamp(at + 10_000), |h| place(h).phase_ms, |h, _, at| walked.push((h.0, at.0)));
+            ring.walk(Timestamp(at + 10_000), |h, _, at| walked.push((h.0, at.0)));
             let mut twin = naive(&phases, at, at + 10_000);
             twin.retain(|(n, _)| !gone.contains(n));
             prop_assert_eq!(walked, twin);

@@ -2,7 +2,7 @@
 //!
 //! An agent may hold hundreds of thousands of checks and touches a few thousand a second, so what
 //! is kept per check is counted in bytes: its specification stays an archive until it is probed,
-//! and everything that the ring needs is a column.
+//! and everything else is a column.
 //!
 //! Owner: [`crate::Agent`]. Invariant: handles of one holding are consecutive and are not used
 //! again while a ring may still hold them.
@@ -261,13 +261,6 @@ impl Table {
     pub fn locate_mut(&mut self, handle: Handle) -> (&mut Holding, usize) {
         let (at, index) = self.position(handle);
         (&mut self.holdings[at], index)
-    }
-
-    /// When in its interval a check is due.
-    #[must_use]
-    pub fn phase_ms(&self, handle: Handle) -> u32 {
-        let (holding, index) = self.locate(handle);
-        phase_ms(holding.checks.ids[index], holding.checks.cadences[index])
     }
 
     /// Where a check stands in its ring.

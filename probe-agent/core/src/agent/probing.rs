@@ -99,7 +99,7 @@ impl Agent {
 
     fn walk(&mut self, until: Timestamp, effects: &mut Vec<Effect>) {
         let mut batch: Vec<Due> = Vec::new();
-        self.rings.walk(until, &self.table, |due| batch.push(due));
+        self.rings.walk(until, |due| batch.push(due));
         for due in batch {
             self.run(due, effects);
         }
@@ -112,7 +112,7 @@ impl Agent {
             self.rollups
                 .close(part, self.rings.horizon(), Telling::AtOnce);
         }
-        self.stats.gap += self.rings.skip_to(self.now, &self.table);
+        self.stats.gap += self.rings.skip_to(self.now);
         self.live.skip_to(self.now);
         self.open_parts();
     }
@@ -241,7 +241,7 @@ impl Agent {
             self.stats.skipped.add(Skip::Blind);
             return self.finish(flight, own, Ran::Blind, Pace::Brisk, None);
         }
-        let told = self.mind_of(own.slot, flight.spec.id).map(|mind| mind.told);
+        let told = self.mind_of(own, flight.spec.id).map(|mind| mind.told);
         let tried = tried(&flight, &probe);
         let conclusion = told.map(|told| conclude(told, tried));
         if conclusion == Some(Conclusion::Retry) {
@@ -290,7 +290,7 @@ impl Agent {
         if let Some(live) = live {
             self.live.ended(live, ran.into());
         }
-        if let Some(mind) = self.mind_of(slot, spec.id) {
+        if let Some(mind) = self.mind_of(own, spec.id) {
             *mind = Mind {
                 told: told.unwrap_or(mind.told),
                 pace,
@@ -325,9 +325,16 @@ impl Agent {
         true
     }
 
-    fn mind_of(&mut self, slot: ShardSlot, check: CheckId) -> Option<&mut Mind> {
-        let holding = self.table.slot_mut(slot)?;
-        let index = holding.checks.find(check)?;
+    /// What is thought of the check of a probe, if it is still held. Its place is as it was when
+    /// the probe began, unless its shard's catalogue has changed since.
+    fn mind_of(&mut self, own: Own, check: CheckId) -> Option<&mut Mind> {
+        let holding = self.table.slot_mut(own.slot)?;
+        let is_there = holding.checks.ids().get(own.index) == Some(&check);
+        let index = if is_there {
+            own.index
+        } else {
+            holding.checks.find(check)?
+        };
         holding.minds.get_mut(index)
     }
 }

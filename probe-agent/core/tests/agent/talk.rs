@@ -91,7 +91,12 @@ fn a_former_leader_that_does_not_know_it_takes_nobody_away_from_the_next() {
         rollup: Seq(0),
     };
     world.hear(LEADER, ToAgent::Welcome(welcome));
-    world.hear(LEADER, ToAgent::NotLeader { leader: Some(OTHER) });
+    world.hear(
+        LEADER,
+        ToAgent::NotLeader {
+            leader: Some(OTHER),
+        },
+    );
     assert_eq!(world.agent.links().leader(), Some(OTHER));
 }
 
