@@ -204,9 +204,16 @@ impl Fold<'_> {
     fn heard(&mut self, mut open: OpenVerdict, slot: ShardSlot, word: Word, evidence: &Evidence) {
         let (agent, at, says) = (word.agent, word.at, word.says);
         let before = open.words.insert(slot.slot, word);
-        let changed = before.is_none_or(|before| before.says != says);
-        if matches!((&open.stage, says), (Stage::Blocked, Says::Fails(_))) {
-            open = self.suspect(open, State::Unknown, at, evidence);
+        let changed = before.as_ref().is_none_or(|before| before.says != says);
+        match (&open.stage, says) {
+            (Stage::Blocked, Says::Fails(_)) => {
+                open = self.suspect(open, State::Unknown, at, evidence);
+            }
+            (Stage::Watched { .. }, Says::Fails(_)) if is_joined(before.as_ref(), agent) => {
+                open = self.ask_now(open);
+                open = self.suspect(open, State::Up, at, evidence);
+            }
+            _ => {}
         }
         let incident = open.stage.incident().map(|incident| incident.id);
         self.testify(incident, agent, evidence, owner_counted(evidence));
@@ -556,6 +563,12 @@ impl Fold<'_> {
     fn put(&mut self, open: OpenVerdict) {
         self.state.open.insert(open.check.check, open);
     }
+}
+
+/// Whether a failing word is another observer's than the lonely one that is watched: of another
+/// slot's owner, or of the slot's next one.
+fn is_joined(before: Option<&Word>, agent: AgentId) -> bool {
+    before.is_none_or(|before| before.agent != agent || !matches!(before.says, Says::Fails(_)))
 }
 
 /// The instant from which no owner sees a failure any more.
