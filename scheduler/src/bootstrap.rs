@@ -76,13 +76,11 @@ pub(crate) async fn run(context: Arc<Context>, first: FirstState, stop: Stop) {
 }
 
 async fn write(context: &Context, first: FirstState) {
-    until_decided(
-        context,
-        Command::InitCluster(InitCluster {
-            settings: first.settings,
-        }),
-    )
-    .await;
+    until_current(context).await;
+    if context.replica.read(|state| state.settings.is_none()) {
+        let settings = first.settings;
+        until_decided(context, Command::InitCluster(InitCluster { settings })).await;
+    }
     // A token that an administrator revoked must not come back with the next start.
     if context.replica.read(|state| state.last_ids.token == 0) {
         let name = Name::parse("first-admin").expect("the name keeps the rule for names");
@@ -115,6 +113,11 @@ async fn until_decided(context: &Context, command: Command) {
         }
         tokio::time::sleep(PAUSE).await;
     }
+    until_current(context).await;
+}
+
+/// Waits until everything decided before is applied here.
+async fn until_current(context: &Context) {
     while context.replica.linearizable().await.is_err() {
         tokio::time::sleep(PAUSE).await;
     }

@@ -44,6 +44,8 @@ impl Drop for Scratch {
 pub(crate) struct Cluster {
     members: Vec<Member>,
     addresses: Vec<SocketAddr>,
+    /// Where the test itself and its agents run: it outlives every member.
+    outside: Runtime,
     /// Held to the end: its drop removes the members' files.
     _scratch: Scratch,
 }
@@ -80,6 +82,7 @@ impl Cluster {
         let mut cluster = Self {
             members,
             addresses,
+            outside: runtime(),
             _scratch: scratch,
         };
         (1..=size).for_each(|id| cluster.run(MemberId(id)));
@@ -96,11 +99,7 @@ impl Cluster {
     pub(crate) fn run(&mut self, id: MemberId) {
         let member = self.member_mut(id);
         assert!(member.running.is_none(), "{id} runs already");
-        let runtime = tokio::runtime::Builder::new_multi_thread()
-            .worker_threads(2)
-            .enable_all()
-            .build();
-        let runtime = runtime.unwrap();
+        let runtime = runtime();
         let node = runtime.block_on(start(&member.config));
         member.running = Some(Running { runtime, node });
     }
@@ -122,18 +121,14 @@ impl Cluster {
         runtime.shutdown_background();
     }
 
-    /// Runs `future` on the runtime of a member that is up.
+    /// Runs `future` outside of all members.
     pub(crate) fn block_on<T>(&self, future: impl Future<Output = T>) -> T {
-        let running = self
-            .members
-            .iter()
-            .find_map(|member| member.running.as_ref());
         let bounded = async {
             tokio::time::timeout(PATIENCE, future)
                 .await
                 .expect("it takes too long")
         };
-        running.expect("somebody is up").runtime.block_on(bounded)
+        self.outside.block_on(bounded)
     }
 
     /// Writes a snapshot on a member and waits until it is there.
@@ -218,6 +213,14 @@ async fn start(config: &Config) -> Node {
             Err(error) => panic!("{}", picket_rt::chain(&error)),
         }
     }
+}
+
+fn runtime() -> Runtime {
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .unwrap()
 }
 
 fn index(id: MemberId) -> usize {
