@@ -275,10 +275,7 @@ impl Agent {
     /// Counts a probe of an own check and gives its place back.
     fn finish(&mut self, flight: Flight, own: Own, ran: Ran, pace: Pace, told: Option<Seen>) {
         let Own {
-            slot,
-            part,
-            index,
-            live,
+            part, index, live, ..
         } = own;
         let Flight {
             spec,
