@@ -4,4 +4,6 @@
 
 pub mod bench;
 pub mod farm;
+mod oracle;
 pub mod real;
+pub mod sim;

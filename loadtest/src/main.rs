@@ -1,7 +1,7 @@
 //! `picket-load`: one subcommand per module.
 
 use clap::{Parser, Subcommand};
-use picket_load::{bench, farm};
+use picket_load::{bench, farm, sim};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -19,6 +19,7 @@ struct Arguments {
 enum Command {
     Bench(bench::BenchArgs),
     Farm(farm::FarmArgs),
+    Sim(sim::SimArgs),
 }
 
 fn main() -> anyhow::Result<()> {
@@ -29,6 +30,7 @@ fn main() -> anyhow::Result<()> {
         match Arguments::parse().command {
             Command::Bench(args) => bench::run(args).await,
             Command::Farm(args) => farm::run(args).await,
+            Command::Sim(args) => sim::run(&args),
         }
     });
     // Nothing is left to wait for: every task has ended or missed its deadline.
