@@ -86,7 +86,9 @@ fn tell(context: &Context, told: &mut BTreeMap<AgentId, Told>, round: bool) {
         let mut heard = context.sessions.send(agent, ToAgent::Digest(digest));
         let beliefs = context.replica.read(|state| beliefs_of(state, &slots));
         now.beliefs = fingerprint(&beliefs);
-        if before.is_none_or(|before| before.beliefs != now.beliefs) {
+        // What an owner said under an earlier epoch had no effect: it has to hear what is believed
+        // under the new one, even if that is what was believed before.
+        if changed || before.is_none_or(|before| before.beliefs != now.beliefs) {
             for (slots, failing) in beliefs {
                 heard &= context
                     .sessions

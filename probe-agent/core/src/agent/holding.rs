@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use picket_wire::assignment::Assigned;
 use picket_wire::check::{Cadence, CheckSpec};
-use picket_wire::id::{BlobHash, ShardSlot};
+use picket_wire::id::{BlobHash, Epoch, ShardSlot};
 use picket_wire::limits::BLOBS_WANTED_MAX;
 use picket_wire::time::{Span, Timestamp};
 
@@ -52,6 +52,11 @@ impl Wanted {
     /// The rings may be changed again at this time or earlier.
     pub(super) fn change_by(&mut self, at: Timestamp) {
         self.change_at = self.change_at.min(at);
+    }
+
+    /// The epoch under which the slot is assigned, also while it is still probed under another.
+    pub(super) fn epoch(&self, slot: ShardSlot) -> Option<Epoch> {
+        self.digest.get(&slot).map(|line| line.epoch)
     }
 
     /// Whether the slot is assigned.

@@ -308,17 +308,15 @@ impl Agent {
         let Some(holding) = self.table.slot(slot) else {
             return false;
         };
-        let role = Role::Owner {
-            slot,
-            epoch: holding.assigned.epoch,
-        };
+        let epoch = self.wanted.epoch(slot).unwrap_or(holding.assigned.epoch);
+        let role = Role::Owner { slot, epoch };
         let evidence = evidence(flight, role, probe, trace, self.healthy);
         let Some(seq) = self.lanes.say(evidence, self.now) else {
             self.stats.put_off += 1;
             return false;
         };
         self.stats.changes_of_mind += 1;
-        self.spoken.note(slot, flight.spec.id, seq);
+        self.spoken.note(slot, epoch, flight.spec.id, seq);
         true
     }
 

@@ -1,12 +1,13 @@
 //! What was said and heard about checks, as far as minds cannot hold it.
 //!
 //! A statement that is not acked yet outweighs what the schedulers say of the same check: they
-//! will hear it. What is heard of a slot before its checks are here waits for them.
+//! will hear it. Not so one that was made under an earlier epoch: that will be acked and have no
+//! effect. What is heard of a slot before its checks are here waits for them.
 
 use std::collections::BTreeMap;
 
 use picket_wire::control::Beliefs;
-use picket_wire::id::{CheckId, Seq, ShardSlot};
+use picket_wire::id::{CheckId, Epoch, Seq, ShardSlot};
 
 use crate::agent::Agent;
 use crate::agent::input::Said;
@@ -16,11 +17,20 @@ use crate::table::Checks;
 /// Statements under way in both directions.
 #[derive(Debug, Default)]
 pub(super) struct Spoken {
-    /// In which batch the last statement about a check went.
-    unacked: BTreeMap<(ShardSlot, CheckId), Seq>,
+    /// The last statement about a check.
+    unacked: BTreeMap<(ShardSlot, CheckId), Statement>,
     by_seq: BTreeMap<Seq, Vec<(ShardSlot, CheckId)>>,
     /// For slots that are not held yet.
     early: BTreeMap<ShardSlot, BTreeMap<CheckId, Seen>>,
+}
+
+/// A statement under way.
+#[derive(Debug, Clone, Copy)]
+struct Statement {
+    /// In which batch it went.
+    seq: Seq,
+    /// Under which epoch it was made.
+    epoch: Epoch,
 }
 
 impl Spoken {
@@ -35,9 +45,9 @@ impl Spoken {
         }
     }
 
-    /// A statement goes in batch `seq`.
-    pub(super) fn note(&mut self, slot: ShardSlot, check: CheckId, seq: Seq) {
-        self.unacked.insert((slot, check), seq);
+    /// A statement made under `epoch` goes in batch `seq`.
+    pub(super) fn note(&mut self, slot: ShardSlot, epoch: Epoch, check: CheckId, seq: Seq) {
+        self.unacked.insert((slot, check), Statement { seq, epoch });
         self.by_seq.entry(seq).or_default().push((slot, check));
     }
 
@@ -46,11 +56,21 @@ impl Spoken {
         let later = self.by_seq.split_off(&seq.next());
         for (seq, statements) in std::mem::replace(&mut self.by_seq, later) {
             for statement in statements {
-                if self.unacked.get(&statement) == Some(&seq) {
+                if self
+                    .unacked
+                    .get(&statement)
+                    .is_some_and(|last| last.seq == seq)
+                {
                     self.unacked.remove(&statement);
                 }
             }
         }
+    }
+
+    /// Whether the schedulers will still hear, and heed, what was said last about a check.
+    fn will_be_heard(&self, slot: ShardSlot, epoch: Option<Epoch>, check: CheckId) -> bool {
+        let last = self.unacked.get(&(slot, check));
+        last.is_some_and(|last| Some(last.epoch) == epoch)
     }
 
     /// Minds for the checks of a slot that is taken, with those of its version before.
@@ -87,8 +107,9 @@ impl Agent {
                 }
                 continue;
             };
+            let epoch = self.wanted.epoch(slot);
             for (check, mind) in holding.checks.ids().iter().zip(&mut holding.minds) {
-                if !self.spoken.unacked.contains_key(&(slot, *check)) {
+                if !self.spoken.will_be_heard(slot, epoch, *check) {
                     mind.told = mind.told.heard(failing.binary_search(check).is_ok());
                 }
             }

@@ -112,6 +112,24 @@ fn a_statement_under_way_outweighs_an_older_belief() {
 }
 
 #[test]
+fn a_statement_under_an_earlier_epoch_outweighs_nothing() {
+    let mut world = World::welcomed();
+    let line = world.assign(checks(0..2, 10));
+    world.fail(0);
+    world.run_for(Span::from_secs(15));
+    world.acking = false;
+    world.heal(0);
+    world.run_for(Span::from_secs(15));
+    assert_eq!(world.statements(), [(0, false), (0, true)]);
+    // The slot went to somebody else and came back before that was heard: it has no effect.
+    let epoch = line.epoch.next();
+    world.digest(&[Assigned { epoch, ..line }]);
+    world.believe(&[0], &[0]);
+    world.run_for(Span::from_secs(15));
+    assert_eq!(world.statements(), [(0, false), (0, true), (0, true)]);
+}
+
+#[test]
 fn a_check_that_was_called_a_false_alarm_and_fails_on_is_said_again() {
     let mut world = World::welcomed();
     world.assign(checks(0..2, 10));
