@@ -68,7 +68,7 @@ impl Complaint {
 pub(crate) struct Reading {
     /// Records of batches that are the next of their lane.
     pub(crate) fresh: Vec<(AgentId, Evidence)>,
-    /// Checks about which somebody spoke whose word counts.
+    /// Checks about which somebody spoke who may, whether or not that was heard before.
     pub(crate) heard: BTreeSet<CheckId>,
 }
 
@@ -151,6 +151,11 @@ impl Oracles {
         match &entry.command {
             Command::IngestEvidence(ingest) => {
                 for batch in &ingest.batches {
+                    for record in &batch.records {
+                        if self.ownership.counts(batch.agent, record) {
+                            reading.heard.insert(record.check.check);
+                        }
+                    }
                     if self.delivery.is_next(batch, self.judge.state(), coverage) {
                         let records = batch
                             .records
@@ -169,11 +174,6 @@ impl Oracles {
                 coverage.met_times(Met::RetiredMidIncident, gone);
             }
             _ => {}
-        }
-        for (agent, record) in &reading.fresh {
-            if self.ownership.counts(*agent, record) {
-                reading.heard.insert(record.check.check);
-            }
         }
         reading
     }

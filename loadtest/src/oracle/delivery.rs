@@ -12,7 +12,7 @@ use picket_scheduler_core::command::Command;
 use picket_scheduler_core::machine::Entry;
 use picket_scheduler_core::state::State;
 use picket_wire::evidence::{Evidence, EvidenceBatch};
-use picket_wire::fact::{Fact, FactBody};
+use picket_wire::fact::{Fact, FactBody, Testimony};
 use picket_wire::id::{AgentId, Epoch, Incarnation, Seq, ShardSlot};
 use picket_wire::lane::rollup::RollupBatch;
 use picket_wire::time::{Interval, Span, Timestamp};
@@ -173,18 +173,37 @@ impl Delivery {
                 )
             });
         }
+        let news: BTreeSet<_> = reading
+            .fresh
+            .iter()
+            .map(|(_, record)| record.check.check)
+            .collect();
         let mut fresh = reading.fresh;
         for fact in facts {
-            if let FactBody::Testimony(testimony) = &fact.body {
-                let said = |(agent, evidence): &(AgentId, Evidence)| {
-                    *agent == testimony.agent && *evidence == testimony.evidence
-                };
-                let at = fresh.iter().position(said);
-                at.map(|at| fresh.swap_remove(at));
-                self.broken
-                    .unless(at.is_some(), || format!("counted again: {testimony:?}"));
-            }
+            let about = match &fact.body {
+                FactBody::Transition(transition) => transition.check.check,
+                FactBody::Incident(incident) => incident.check.check,
+                FactBody::Testimony(testimony) => {
+                    self.testified(&mut fresh, testimony);
+                    continue;
+                }
+                FactBody::Group(_) | FactBody::Agent(_) | FactBody::Assigned(_) => continue,
+            };
+            self.broken.unless(news.contains(&about), || {
+                format!("follows from nothing new: {fact:?}")
+            });
         }
+    }
+
+    /// Each record is testimony once at most.
+    fn testified(&mut self, fresh: &mut Vec<(AgentId, Evidence)>, testimony: &Testimony) {
+        let said = |(agent, evidence): &(AgentId, Evidence)| {
+            *agent == testimony.agent && *evidence == testimony.evidence
+        };
+        let at = fresh.iter().position(said);
+        at.map(|at| fresh.swap_remove(at));
+        self.broken
+            .unless(at.is_some(), || format!("counted again: {testimony:?}"));
     }
 
     /// A batch that was synced `grace` ago and has not counted yet.

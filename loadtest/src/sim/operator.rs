@@ -36,6 +36,14 @@ pub(crate) enum Request {
 impl World {
     /// Asks for something, until it is answered.
     pub(crate) fn request(&mut self, request: Request) {
+        if let Request::Drain { agent, .. } = request {
+            // Whoever changes their mind gives the first request up.
+            let older = |known: &Option<Request>| matches!(known, Some(Request::Drain { agent: other, .. }) if *other == agent);
+            self.requests
+                .iter_mut()
+                .filter(|known| older(known))
+                .for_each(|known| *known = None);
+        }
         let op = OpId(self.requests.len());
         self.requests.push(Some(request));
         self.env.plan_in(Span(1), Event::Operate(op));

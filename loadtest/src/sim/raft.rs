@@ -276,15 +276,22 @@ impl Raft {
         true
     }
 
-    /// A snapshot takes the place of the log; `false` when the log is further.
+    /// A snapshot takes the place of the log up to `at`, and of all of it where the log does not
+    /// have that place; `false` when this member is as far.
     pub(crate) fn install(&mut self, at: Place) -> bool {
-        if at.0 <= self.commit {
-            return false;
+        let newer = at.0 > self.commit;
+        if newer && self.log.has(at) {
+            self.log.purge(at.0);
+        } else if newer {
+            self.log.restart(at);
+            self.synced = at.0;
         }
-        self.log.restart(at);
-        (self.synced, self.commit) = (at.0, at.0);
-        self.role = Role::Follower { verified: at.0 };
-        true
+        self.commit = self.commit.max(at.0);
+        self.synced = self.synced.max(at.0);
+        if let Role::Follower { verified } = &mut self.role {
+            *verified = self.commit.max(*verified);
+        }
+        newer
     }
 
     /// A follower's disk has the log up to `matched`.
@@ -375,6 +382,19 @@ mod tests {
         assert_eq!(follower.log().last(), (2, 3));
         assert_eq!((follower.overwritten, follower.synced()), (2, 1));
         assert!(!follower.take((5, 3), &[], 1), "there is a gap before it");
+    }
+
+    #[test]
+    fn a_late_snapshot_takes_nothing_away_that_was_synced_behind_it() {
+        let logged = |term| Rc::new(Logged { term, entry: None });
+        let mut follower = Raft::new(&[logged(1)]);
+        assert!(follower.take((1, 1), &[logged(1), logged(1)], 1));
+        follower.synced_to((3, 1));
+        assert!(follower.install((2, 1)));
+        assert_eq!((follower.log().last(), follower.synced()), ((3, 1), 3));
+        assert!(follower.install((9, 1)));
+        assert_eq!((follower.log().last(), follower.synced()), ((9, 1), 9));
+        assert!(!follower.install((5, 1)), "it is further");
     }
 
     #[test]

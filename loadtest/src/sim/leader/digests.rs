@@ -59,16 +59,15 @@ impl Member {
         let state = self.machine.state();
         let digest = digest_of(state, agent);
         let slots: Vec<ShardSlot> = digest.iter().map(|line| line.slot).collect();
-        if !round
-            && before
-                .as_ref()
-                .is_some_and(|before| before.digest == digest)
-        {
+        let same = before
+            .as_ref()
+            .is_some_and(|before| before.digest == digest);
+        if !round && same {
             return before;
         }
         let failing: Vec<_> = slots.iter().flat_map(|&slot| state.failing(slot)).collect();
         let mut heard = self.say(env, agent, ToAgent::Digest(digest.clone()));
-        if before.is_none_or(|before| before.failing != failing || slots_of(&before) != slots) {
+        if !same || before.is_none_or(|before| before.failing != failing) {
             let beliefs = Beliefs {
                 slots,
                 failing: failing.clone(),
@@ -81,10 +80,6 @@ impl Member {
             failing,
         })
     }
-}
-
-fn slots_of(told: &Told) -> Vec<ShardSlot> {
-    told.digest.iter().map(|line| line.slot).collect()
 }
 
 /// Everything assigned to `agent` that has a catalogue.
