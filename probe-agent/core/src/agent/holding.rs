@@ -59,9 +59,11 @@ impl Wanted {
         self.digest.get(&slot).map(|line| line.epoch)
     }
 
-    /// Whether the slot is assigned.
-    pub(super) fn expects(&self, slot: ShardSlot) -> bool {
-        self.digest.contains_key(&slot)
+    /// Whether the slot will be probed from a blob that it is not probed from yet.
+    pub(super) fn awaits(&self, slot: ShardSlot) -> bool {
+        let line = self.digest.get(&slot);
+        let lacks = line.and_then(|line| self.lacking.get(&line.blob));
+        self.ready.contains_key(&slot) || lacks.is_some_and(|slots| slots.contains(&slot))
     }
 }
 

@@ -2,9 +2,10 @@
 //!
 //! A statement that is not acked yet outweighs what the schedulers say of the same check: they
 //! will hear it. Not so one that was made under an earlier epoch: that will be acked and have no
-//! effect. What is heard of a slot before its checks are here waits for them.
+//! effect. What is heard of checks before they are here waits for them.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use picket_wire::control::Beliefs;
 use picket_wire::id::{CheckId, Epoch, Seq, ShardSlot};
@@ -20,8 +21,11 @@ pub(super) struct Spoken {
     /// The last statement about a check.
     unacked: BTreeMap<(ShardSlot, CheckId), Statement>,
     by_seq: BTreeMap<Seq, Vec<(ShardSlot, CheckId)>>,
-    /// For slots that are not held yet.
-    early: BTreeMap<ShardSlot, BTreeMap<CheckId, Seen>>,
+    /// Said before a restart, of slots that are not held yet.
+    said: BTreeMap<ShardSlot, BTreeMap<CheckId, Seen>>,
+    /// The checks that fail, sorted, as heard of slots whose checks, or some of them, are not here
+    /// yet. One message speaks of many slots, so they share its list.
+    heard: BTreeMap<ShardSlot, Arc<[CheckId]>>,
 }
 
 /// A statement under way.
@@ -35,14 +39,11 @@ struct Statement {
 
 impl Spoken {
     pub(super) fn new(said: &[Said]) -> Self {
-        let mut early: BTreeMap<_, BTreeMap<_, _>> = BTreeMap::new();
+        let mut spoken = Self::default();
         for Said { slot, check, seen } in said {
-            early.entry(*slot).or_default().insert(*check, *seen);
+            spoken.said.entry(*slot).or_default().insert(*check, *seen);
         }
-        Self {
-            early,
-            ..Self::default()
-        }
+        spoken
     }
 
     /// A statement made under `epoch` goes in batch `seq`.
@@ -80,15 +81,20 @@ impl Spoken {
         checks: &Checks,
         old: Option<(&Checks, &[Mind])>,
     ) -> Vec<Mind> {
-        let early = self.early.remove(&slot).unwrap_or_default();
+        let said = self.said.remove(&slot).unwrap_or_default();
+        let heard = self.heard.remove(&slot);
+        let new = |check: &CheckId| {
+            let fails = |heard: &Arc<[CheckId]>| heard.binary_search(check).is_ok();
+            let told = match &heard {
+                Some(heard) if fails(heard) => Seen::Failing,
+                Some(_) => Seen::Up,
+                None => said.get(check).copied().unwrap_or(Seen::Up),
+            };
+            Mind { told, ..Mind::NEW }
+        };
         let of = |check: &CheckId| {
             let before = old.and_then(|(old, minds)| minds.get(old.find(*check)?).copied());
-            let told = early.get(check).copied();
-            let mind = before.unwrap_or(Mind::NEW);
-            Mind {
-                told: told.unwrap_or(mind.told),
-                ..mind
-            }
+            before.unwrap_or_else(|| new(check))
         };
         checks.ids().iter().map(of).collect()
     }
@@ -99,12 +105,12 @@ impl Agent {
     pub(super) fn believe(&mut self, beliefs: Beliefs) {
         let Beliefs { slots, mut failing } = beliefs;
         failing.sort_unstable();
+        let failing: Arc<[CheckId]> = failing.into();
         for slot in slots {
+            if self.wanted.awaits(slot) {
+                self.spoken.heard.insert(slot, failing.clone());
+            }
             let Some(holding) = self.table.slot_mut(slot) else {
-                if self.wanted.expects(slot) {
-                    let failing = failing.iter().map(|check| (*check, Seen::Failing));
-                    self.spoken.early.insert(slot, failing.collect());
-                }
                 continue;
             };
             let epoch = self.wanted.epoch(slot);

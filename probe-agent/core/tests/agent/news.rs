@@ -98,6 +98,17 @@ fn beliefs_that_come_before_the_blob_are_kept_for_it() {
 }
 
 #[test]
+fn what_is_believed_of_a_check_that_comes_with_the_next_blob_is_kept_for_it() {
+    let mut world = World::welcomed();
+    world.assign(checks(0..2, 10));
+    let line = world.publish(0, 1, 2, checks(0..3, 10));
+    world.digest(&[line]);
+    world.believe(&[0], &[2]);
+    world.run_for(Span::from_secs(30));
+    assert_eq!(world.statements(), [(2, true)]);
+}
+
+#[test]
 fn a_statement_under_way_outweighs_an_older_belief() {
     let mut world = World::welcomed();
     world.assign(checks(0..2, 10));
