@@ -1,23 +1,33 @@
 //! Catalogue blobs: kept here by name, fetched from another member when missing.
 //!
 //! A blob's name is the hash of its bytes, so a copy from anywhere is as good as the original and
-//! nothing here is ever stale. Losing one costs a fetch, losing all of them a rebuild from Postgres.
+//! nothing here is ever stale. Every member keeps what the machine points at, so that whoever is
+//! elected can confirm and serve at once, with Postgres away too. Losing a blob costs a fetch,
+//! losing all copies a rebuild from Postgres.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures_util::StreamExt;
+use futures_util::stream::{self, FuturesUnordered};
+use picket_rt::stop::Stop;
 use picket_storage::blob::BlobStore;
 use picket_wire::blob::{ShardCatalogue, decode_blob};
 use picket_wire::id::BlobHash;
 use picket_wire::peer::{PeerReply, PeerRequest};
 
 use crate::peers::Peers;
+use crate::replica::ReplicaHandle;
 
 /// How long one member may take to send a blob of some 100 KB.
 const FETCH_WITHIN: Duration = Duration::from_secs(3);
+/// Blobs fetched side by side: enough to hide the round trip, few beside what else a member sends.
+const FETCH_AT_ONCE: usize = 8;
+/// Pause between two looks at what is missing.
+const KEEP_EVERY: Duration = Duration::from_secs(1);
 /// Decoded shards kept at hand: a storm's orders ask for few shards again and again, and a decoded
 /// shard of a full cell has some 300 KB.
 const DECODED_MAX: usize = 64;
@@ -57,7 +67,7 @@ impl Blobs {
     pub async fn get(&self, hash: &BlobHash) -> Option<Bytes> {
         match self.local(hash).await {
             Some(bytes) => Some(bytes),
-            None => self.fetch(hash).await,
+            None => self.fetch(*hash).await,
         }
     }
 
@@ -81,14 +91,14 @@ impl Blobs {
         }
     }
 
-    async fn fetch(&self, hash: &BlobHash) -> Option<Bytes> {
-        for member in self.peers.ids() {
-            let reply = self
-                .peers
-                .request(member, &PeerRequest::Blob(*hash), FETCH_WITHIN)
-                .await;
+    /// Asks every other member at once: one of them may have just died, and does not answer.
+    async fn fetch(&self, hash: BlobHash) -> Option<Bytes> {
+        let request = PeerRequest::Blob(hash);
+        let ask = |member| self.peers.request(member, &request, FETCH_WITHIN);
+        let mut replies: FuturesUnordered<_> = self.peers.ids().map(ask).collect();
+        while let Some(reply) = replies.next().await {
             if let Ok(PeerReply::Blob(Some(bytes))) = reply
-                && BlobHash::of(&bytes) == *hash
+                && BlobHash::of(&bytes) == hash
             {
                 let bytes = Bytes::from(bytes);
                 self.store.put(bytes.clone());
@@ -96,6 +106,18 @@ impl Blobs {
             }
         }
         None
+    }
+
+    fn missing(&self, replica: &ReplicaHandle) -> BTreeSet<BlobHash> {
+        let pointed: BTreeSet<_> = replica.read(|state| {
+            let filled = state
+                .catalogue
+                .values()
+                .filter(|pointer| pointer.checks > 0);
+            filled.map(|pointer| pointer.blob).collect()
+        });
+        let missing = pointed.into_iter();
+        missing.filter(|hash| !self.store.may_have(hash)).collect()
     }
 
     fn at_hand(&self, hash: &BlobHash) -> Option<Arc<ShardCatalogue>> {
@@ -119,6 +141,49 @@ impl Blobs {
     pub(crate) async fn close(&self) {
         if let Err(error) = self.store.close().await {
             tracing::warn!(error = %picket_rt::chain(&error), "the blob cache did not close cleanly");
+        }
+    }
+}
+
+/// Keeps every blob that the machine points at, on every member, until `stop`.
+pub(crate) async fn keep(blobs: Blobs, replica: ReplicaHandle, stop: Stop) {
+    let mut applied = replica.applied();
+    loop {
+        let placement = applied.borrow_and_update().placement;
+        let missing = blobs.missing(&replica);
+        let fetched = stream::iter(missing.clone())
+            .map(|hash| blobs.fetch(hash))
+            .buffer_unordered(FETCH_AT_ONCE)
+            .filter(|fetched| std::future::ready(fetched.is_some()))
+            .count();
+        let fetched = tokio::select! {
+            biased;
+            () = stop.requested() => return,
+            fetched = fetched => fetched,
+        };
+        if fetched > 0 {
+            tracing::debug!(
+                fetched,
+                missing = missing.len(),
+                "catalogue blobs were fetched"
+            );
+        }
+        let again = async {
+            tokio::time::sleep(KEEP_EVERY).await;
+            if fetched == missing.len() {
+                let moved = applied.wait_for(|applied| applied.placement != placement);
+                moved.await.is_ok()
+            } else {
+                true
+            }
+        };
+        let again = tokio::select! {
+            biased;
+            () = stop.requested() => return,
+            again = again => again,
+        };
+        if !again {
+            return;
         }
     }
 }

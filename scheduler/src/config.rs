@@ -127,9 +127,10 @@ pub struct RaftSettings {
     /// Heartbeat in milliseconds, and how long one append may take. Default 250: six round trips
     /// between distant members.
     pub heartbeat_ms: u64,
-    /// Shortest election timeout in milliseconds. Default 1,000: four heartbeats.
+    /// Least random wait before an election in milliseconds. Default 500: two heartbeats.
     pub election_min_ms: u64,
-    /// Longest. Default 2,000: spread enough for three members not to collide.
+    /// Most. It is also how long a leader that fell silent is still believed, before that wait.
+    /// Default 1,000: an election begins 1.5 to 2 s after the leader's last heartbeat.
     pub election_max_ms: u64,
 }
 
@@ -137,8 +138,8 @@ impl Default for RaftSettings {
     fn default() -> Self {
         Self {
             heartbeat_ms: 250,
-            election_min_ms: 1_000,
-            election_max_ms: 2_000,
+            election_min_ms: 500,
+            election_max_ms: 1_000,
         }
     }
 }
@@ -352,7 +353,7 @@ mod tests {
             ),
             (
                 "[postgres]",
-                "[raft]\nelection_max_ms = 900\n[postgres]",
+                "[raft]\nelection_max_ms = 400\n[postgres]",
                 "raft.election_max_ms",
             ),
             (

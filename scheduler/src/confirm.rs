@@ -1,7 +1,11 @@
 //! Confirmation: independent vantages are asked, and orders end when nobody else will answer.
 //!
 //! Which agents are asked, and when an order is over, is the core's to say; this is its clock and
-//! its voice. An order whose question was lost ends at its deadline with the votes that are there.
+//! its voice. An order that did not reach its agent is tried again; one that was lost on the way
+//! ends at its deadline with the votes that are there.
+//!
+//! An order about a check that its shard no longer has shows that its owner spoke after the check
+//! was removed: nobody will ever speak of it again, so its verdict is closed.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,15 +13,15 @@ use std::time::Duration;
 use picket_rt::stop::Stop;
 use picket_rt::telemetry::{current_trace, set_parent};
 use picket_scheduler_core::command::expire_orders::EXPIRED_MAX;
-use picket_scheduler_core::command::{Command, ExpireOrders, Expired};
+use picket_scheduler_core::command::{Command, ExpireOrders, Expired, PointCatalogue, Pointed};
 use picket_scheduler_core::confirm::{Driver, Effect, Vantage};
-use picket_scheduler_core::state::State;
+use picket_scheduler_core::state::{Pointer, State};
 use picket_wire::blob::ShardCatalogue;
 use picket_wire::check::CheckSpec;
-use picket_wire::control::{ProbeOrder, ToAgent};
+use picket_wire::control::ProbeOrder;
 use picket_wire::evidence::TraceContext;
-use picket_wire::id::{AgentId, BlobHash, CheckId, OrderId};
-use picket_wire::time::Timestamp;
+use picket_wire::id::{AgentId, CheckId, GroupId, OrderId, ShardId};
+use picket_wire::time::{Span, Timestamp};
 
 use crate::context::Context;
 use crate::telemetry;
@@ -30,9 +34,16 @@ const EVERY: Duration = Duration::from_millis(100);
 /// bound on the looks during a storm.
 const SETTLE: Duration = Duration::from_millis(10);
 
+/// A connected agent says something to its leader every second; one that has been silent for so long is dead or cut off, whatever its lease says, and is not waited for.
+const SILENT_MAX: Span = Span::from_secs(3);
+
+/// How long one look may wait for blobs that are not here: a round trip to another member. What is
+/// still missing then is asked for at the next look, and the other orders are not held up.
+const BLOBS_WITHIN: Duration = Duration::from_millis(300);
+
 /// Asks and ends until `stop`.
 pub(crate) async fn run(context: Arc<Context>, stop: Stop) {
-    let mut driver = Driver::default();
+    let mut driver = Driver::new(context.clock.now());
     let mut applied = context.replica.applied();
     loop {
         let index = applied.borrow_and_update().index;
@@ -41,7 +52,7 @@ pub(crate) async fn run(context: Arc<Context>, stop: Stop) {
         let effects = context
             .replica
             .read(|state| driver.step(now, state, &vantages));
-        let perform = perform(&context, effects);
+        let perform = perform(&context, effects, &mut driver);
         tokio::select! {
             biased;
             () = stop.requested() => return,
@@ -65,7 +76,7 @@ pub(crate) async fn run(context: Arc<Context>, stop: Stop) {
     }
 }
 
-/// Agents that can be asked now: connected here, with a lease, admitted, not drained.
+/// Agents that can be asked now: connected here and heard, with a lease, admitted, not drained.
 fn vantages(context: &Context, now: Timestamp) -> Vec<Vantage> {
     let connected = context.sessions.connected();
     let live = context
@@ -76,7 +87,10 @@ fn vantages(context: &Context, now: Timestamp) -> Vec<Vantage> {
     context.replica.read(|state| {
         let vantage = |seen: &crate::gateway::sessions::Connected| {
             let agent = state.agents.get(&seen.agent)?;
-            let serves = live.contains(&seen.agent) && !agent.is_revoked() && !agent.is_drained();
+            let serves = live.contains(&seen.agent)
+                && now.since(seen.heard) <= SILENT_MAX
+                && !agent.is_revoked()
+                && !agent.is_drained();
             serves.then(|| Vantage {
                 agent: seen.agent,
                 region: agent.region.clone(),
@@ -89,13 +103,17 @@ fn vantages(context: &Context, now: Timestamp) -> Vec<Vantage> {
     })
 }
 
-async fn perform(context: &Context, effects: Vec<Effect>) {
+async fn perform(context: &Context, effects: Vec<Effect>, driver: &mut Driver) {
     let mut expired = Vec::new();
+    let mut questions = Vec::new();
     for effect in effects {
         match effect {
-            Effect::Ask { order, agents } => ask(context, order, &agents).await,
+            Effect::Ask { order, agents } => questions.push((order, agents)),
             Effect::Expire(orders) => expired.extend(orders),
         }
+    }
+    for (order, agent) in ask(context, questions).await {
+        driver.unreached(order, agent);
     }
     for orders in expired.chunks(EXPIRED_MAX) {
         expire(context, orders.to_vec()).await;
@@ -109,36 +127,99 @@ async fn expire(context: &Context, orders: Vec<Expired>) {
     }
 }
 
-async fn ask(context: &Context, id: OrderId, agents: &[AgentId]) {
-    let Some(question) = context.replica.read(|state| Question::of(state, id)) else {
-        return;
-    };
-    let Some(shard) = context.blobs.shard(&question.blob).await else {
-        tracing::warn!(order = %id, "the catalogue of an order is nowhere");
-        return;
-    };
-    let Some(spec) = find(&shard, question.check) else {
-        return;
+/// Asks, shard by shard, so that each is decoded once; returns who was not reached about what.
+async fn ask(
+    context: &Context,
+    questions: Vec<(OrderId, Vec<AgentId>)>,
+) -> Vec<(OrderId, AgentId)> {
+    let mut questions: Vec<_> = context.replica.read(|state| {
+        let each = questions.into_iter();
+        each.filter_map(|(order, agents)| Some((Question::of(state, order)?, agents)))
+            .collect()
+    });
+    questions.sort_by_key(|(question, _)| question.pointer.blob);
+    let blobs_until = tokio::time::Instant::now() + BLOBS_WITHIN;
+    let (mut unreached, mut missing) = (Vec::new(), 0_usize);
+    for (question, agents) in questions {
+        let blob = context.blobs.shard(&question.pointer.blob);
+        let unasked = match tokio::time::timeout_at(blobs_until, blob).await {
+            Ok(Some(shard)) => ask_about(context, question, &shard, agents).await,
+            Ok(None) | Err(_) => {
+                missing += 1;
+                agents
+            }
+        };
+        unreached.extend(unasked.into_iter().map(|agent| (question.order, agent)));
+    }
+    if missing > 0 {
+        tracing::warn!(
+            orders = missing,
+            "orders wait for catalogues that are not here yet"
+        );
+    }
+    unreached
+}
+
+/// Asks `agents` about a check of `shard`; returns those who were not reached.
+async fn ask_about(
+    context: &Context,
+    question: Question,
+    shard: &ShardCatalogue,
+    mut agents: Vec<AgentId>,
+) -> Vec<AgentId> {
+    let Some(spec) = find(shard, question.check) else {
+        retire(context, question).await;
+        return Vec::new();
     };
     let within = question.deadline.since(context.clock.now());
-    let trace = asking(id, question.trace);
-    for agent in agents {
+    let trace = asking(question.order, question.trace);
+    agents.retain(|agent| {
         let order = ProbeOrder {
-            order: id,
+            order: question.order,
             check: spec.clone(),
             within,
             trace,
         };
-        if context.sessions.send(*agent, ToAgent::Probe(order)) {
-            telemetry::orders_sent(1);
-        }
+        let reached = context.sessions.order(*agent, order);
+        telemetry::orders_sent(usize::from(reached));
+        !reached
+    });
+    agents
+}
+
+/// Closes what is open about a check that is not in its shard's catalogue. A catalogue that has
+/// moved on meanwhile refuses this; then the next order asks.
+async fn retire(context: &Context, question: Question) {
+    let Question {
+        group,
+        shard,
+        pointer,
+        check,
+        ..
+    } = question;
+    let pointed = Pointed {
+        group,
+        shard,
+        version: pointer.version,
+        blob: pointer.blob,
+        checks: pointer.checks,
+        gone: vec![check],
+    };
+    let pointers = vec![pointed];
+    let command = Command::PointCatalogue(PointCatalogue { pointers });
+    if let Err(error) = context.replica.propose(command).await {
+        tracing::debug!(%check, %error, "a check that was removed is still open");
     }
 }
 
 /// What has to be known to ask.
+#[derive(Clone, Copy)]
 struct Question {
+    order: OrderId,
     check: CheckId,
-    blob: BlobHash,
+    group: GroupId,
+    shard: ShardId,
+    pointer: Pointer,
     deadline: Timestamp,
     trace: Option<TraceContext>,
 }
@@ -146,11 +227,13 @@ struct Question {
 impl Question {
     fn of(state: &State, id: OrderId) -> Option<Self> {
         let order = state.orders.get(&id)?;
-        let pointer = state.catalogue.get(&(order.group, order.shard))?;
-        let check = order.check.check;
+        let pointer = state.catalogue.get(&(order.group, order.shard)).copied()?;
         Some(Self {
-            check,
-            blob: pointer.blob,
+            order: id,
+            check: order.check.check,
+            group: order.group,
+            shard: order.shard,
+            pointer,
             deadline: order.deadline,
             trace: order.trace,
         })

@@ -18,7 +18,7 @@ use picket_storage::blob::{BlobSettings, BlobStore, OpenBlobsError};
 use picket_storage::pg::rollup::RollupStore;
 use picket_storage::pg::{Pg, PgError, PgSettings};
 
-use crate::blobs::Blobs;
+use crate::blobs::{self, Blobs};
 use crate::bootstrap::{self, BootstrapError};
 use crate::config::Config;
 use crate::consensus::{Consensus, StartConsensusError};
@@ -265,6 +265,8 @@ impl Node {
         self.front.spawn("rollups", Policy::Essential, writer);
         let migrate = project::migrate(context.pg.clone(), stop.clone());
         self.front.spawn("migrate", Policy::Essential, migrate);
+        let keep = blobs::keep(context.blobs.clone(), context.replica.clone(), stop.clone());
+        self.front.spawn("blobs", Policy::Essential, keep);
         let gauges = leadership::run_gauges(Arc::clone(context), stop.clone());
         self.front.spawn("gauges", Policy::Essential, gauges);
         let consensus = self.consensus.clone();

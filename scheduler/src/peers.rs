@@ -26,9 +26,9 @@ use tokio::sync::watch;
 const DIAL_PAUSE: Duration = Duration::from_millis(250);
 /// How long one attempt may take; QUIC itself would try for the whole idle timeout.
 const DIAL_WITHIN: Duration = Duration::from_secs(2);
-/// How long a connection may answer nothing before it is given up: some heartbeats, and less than
-/// the longest election timeout.
-const SILENCE_MAX: Duration = Duration::from_millis(1_500);
+/// How long a connection may answer nothing before it is given up: four heartbeats, and less than
+/// it takes to an election.
+const SILENCE_MAX: Duration = Duration::from_millis(1_000);
 
 /// Why another member did not answer.
 #[derive(Debug, thiserror::Error)]

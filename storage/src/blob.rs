@@ -86,6 +86,12 @@ impl BlobStore {
         hash
     }
 
+    /// Whether the cache seems to have the blob: cheap, and wrong now and then.
+    #[must_use]
+    pub fn may_have(&self, hash: &BlobHash) -> bool {
+        self.cache.contains(&Key(hash.0))
+    }
+
     /// The blob of that name, if the cache still has it.
     pub async fn get(&self, hash: &BlobHash) -> Option<Bytes> {
         let key = Key(hash.0);

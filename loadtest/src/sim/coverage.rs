@@ -81,6 +81,8 @@ situations! {
     BlindProbe = "probe by an agent that knew it was blind";
     /// A check was removed while it was not plainly up.
     RetiredMidIncident = "check removed in the middle of an incident";
+    /// A check's owner spoke after it was removed, and what that opened was closed.
+    OrphanClosed = "what a removed check's owner still said was closed";
     /// A process was stopped for a while and went on.
     Paused = "process paused and went on";
     /// An agent's clock was set.

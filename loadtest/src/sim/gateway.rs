@@ -236,7 +236,7 @@ impl Member {
             (Waiter::Operator(op), Some(reply)) => env.plan_in(Span(1), Event::Operated(op, reply)),
             (Waiter::Moves, _) => self.with_term(|term| term.planning = false),
             (Waiter::Expiry, _) => self.with_term(|term| term.expiring = false),
-            (Waiter::Cursor | Waiter::Operator(_), _) => {}
+            (Waiter::Nobody | Waiter::Operator(_), _) => {}
         }
     }
 

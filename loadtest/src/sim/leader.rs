@@ -9,11 +9,13 @@ mod digests;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use picket_scheduler_core::command::{AdvanceCursor, AssignShards, Command, ExpireOrders};
+use picket_scheduler_core::command::{
+    AdvanceCursor, AssignShards, Command, ExpireOrders, PointCatalogue, Pointed,
+};
 use picket_scheduler_core::confirm::{Driver, Effect, Vantage};
 use picket_scheduler_core::lease::LeaseBook;
 use picket_scheduler_core::placement::{Problem, plan};
-use picket_scheduler_core::state::Consumer;
+use picket_scheduler_core::state::{Consumer, Pointer};
 use picket_wire::control::{ProbeOrder, ToAgent};
 use picket_wire::evidence::EvidenceBatch;
 use picket_wire::id::{AgentId, FactSeq, OrderId};
@@ -86,7 +88,7 @@ impl Member {
         self.term = Some(Box::new(Term {
             number,
             book,
-            driver: Driver::default(),
+            driver: Driver::new(now),
             told: BTreeMap::new(),
             evidence: Vec::new(),
             rollups: Rollups::default(),
@@ -153,7 +155,7 @@ impl Member {
                 }
                 Some(Waiter::Moves) => term.planning = false,
                 Some(Waiter::Expiry) => term.expiring = false,
-                Some(Waiter::Cursor | Waiter::Operator(_)) | None => {}
+                Some(Waiter::Nobody | Waiter::Operator(_)) | None => {}
             }
         }
     }
@@ -198,16 +200,44 @@ impl Member {
         self.sessions.iter().filter_map(vantage).collect()
     }
 
-    fn ask(&self, env: &mut Env, id: OrderId, agents: &[AgentId]) {
+    fn ask(&mut self, env: &mut Env, id: OrderId, agents: &[AgentId]) {
         let state = self.machine.state();
         let Some(order) = state.orders.get(&id) else {
             return;
         };
-        let pointer = state.catalogue.get(&(order.group, order.shard));
-        let checks = pointer.and_then(|pointer| env.blobs.get(&pointer.blob));
-        let spec =
-            checks.and_then(|checks| checks.iter().find(|spec| spec.id == order.check.check));
-        let Some(check) = spec.cloned() else { return };
+        let Some(&pointer) = state.catalogue.get(&(order.group, order.shard)) else {
+            return;
+        };
+        let Some(checks) = env.blobs.get(&pointer.blob) else {
+            return;
+        };
+        let Some(check) = checks
+            .iter()
+            .find(|spec| spec.id == order.check.check)
+            .cloned()
+        else {
+            let (group, shard, gone) = (order.group, order.shard, vec![order.check.check]);
+            let Pointer {
+                version,
+                blob,
+                checks,
+            } = pointer;
+            let pointers = vec![Pointed {
+                group,
+                shard,
+                version,
+                blob,
+                checks,
+                gone,
+            }];
+            env.met(Met::OrphanClosed);
+            self.propose(
+                env,
+                Command::PointCatalogue(PointCatalogue { pointers }),
+                Waiter::Nobody,
+            );
+            return;
+        };
         let within = order.deadline.since(self.clock(env));
         for &agent in agents {
             let order = ProbeOrder {
@@ -279,7 +309,7 @@ impl Member {
         self.propose(
             env,
             Command::AdvanceCursor(AdvanceCursor { consumer, to }),
-            Waiter::Cursor,
+            Waiter::Nobody,
         );
     }
 

@@ -52,7 +52,7 @@ pub(crate) enum Waiter {
     Evidence(Vec<(AgentId, Incarnation)>),
     Moves,
     Expiry,
-    Cursor,
+    Nobody,
     Operator(OpId),
 }
 

@@ -1,4 +1,5 @@
-//! Whole meshes of real processes: a real outage and what must come out of it, and a bad file.
+//! Whole meshes of real processes: a real outage, alone and with a part of the
+//! mesh away in the middle of it, what must come out of it, and a bad file.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
@@ -10,6 +11,21 @@ use outage::{Meanwhile, alone, play};
 #[test]
 fn an_outage_of_a_thousand_endpoints_is_found_told_once_and_accounted_for() {
     play(Meanwhile::Nothing);
+}
+
+#[test]
+fn an_outage_is_found_and_told_while_postgres_is_away() {
+    play(Meanwhile::PostgresStops);
+}
+
+#[test]
+fn an_outage_is_found_and_told_once_although_the_leader_is_killed() {
+    play(Meanwhile::LeaderDies);
+}
+
+#[test]
+fn an_outage_is_found_and_told_once_although_an_agent_is_killed() {
+    play(Meanwhile::AgentDies);
 }
 
 #[test]

@@ -18,9 +18,12 @@ use crate::state::{Ballot, Order, State};
 /// Orders looked at in one step besides those that are over. At ten steps a second this asks
 /// eighty thousand vantages a second, more than a fleet should be made to probe out of turn.
 const LOOKED_AT_MAX: usize = 4_096;
-/// For so long an order is given the benefit of the doubt when too few vantages are there: after
-/// an election agents take a moment to be seen.
-const BENEFIT: Span = Span::from_secs(2);
+/// For so long after an election every vantage has the benefit of the doubt: agents take a moment
+/// to find the new leader.
+const FOUND_WITHIN: Span = Span::from_secs(2);
+/// For so long an order waits for a vantage that is not there: a lost connection is back within
+/// this, and a dead agent does not hold up a verdict for longer.
+const BACK_WITHIN: Span = Span(500);
 
 /// Before every order.
 const START: (Timestamp, OrderId) = (Timestamp::MIN, OrderId(0));
@@ -60,18 +63,28 @@ pub struct Driver {
     asked: BTreeMap<OrderId, BTreeSet<AgentId>>,
     /// How far the last step came.
     place: (Timestamp, OrderId),
-}
-
-impl Default for Driver {
-    fn default() -> Self {
-        Self {
-            asked: BTreeMap::new(),
-            place: START,
-        }
-    }
+    /// When the term began.
+    since: Timestamp,
 }
 
 impl Driver {
+    /// The driver of a term that begins now; nobody has been asked anything.
+    #[must_use]
+    pub const fn new(now: Timestamp) -> Self {
+        Self {
+            asked: BTreeMap::new(),
+            place: START,
+            since: now,
+        }
+    }
+
+    /// The order did not reach `agent`, which may be asked again.
+    pub fn unreached(&mut self, order: OrderId, agent: AgentId) {
+        if let Some(asked) = self.asked.get_mut(&order) {
+            asked.remove(&agent);
+        }
+    }
+
     /// Looks at the orders that ask now, and says what is to be done.
     pub fn step(&mut self, now: Timestamp, state: &State, vantages: &[Vantage]) -> Vec<Effect> {
         self.asked
@@ -94,7 +107,9 @@ impl Driver {
                 effects.push(Effect::Ask { order: id, agents });
             }
             let available = self.available(id, order, vantages);
-            if available < order.wanted && now.since(order.asked_at) >= BENEFIT {
+            let patient =
+                now.since(self.since) < FOUND_WITHIN || now.since(order.asked_at) < BACK_WITHIN;
+            if available < order.wanted && !patient {
                 expired.push(Expired {
                     order: id,
                     vantages: available,
@@ -284,14 +299,14 @@ mod tests {
     #[test]
     fn other_regions_are_asked_first_then_other_networks() {
         let world = suspected();
-        let mut driver = Driver::default();
+        let mut driver = Driver::new(Timestamp(0));
         let all = vantages(&world, &[1, 2, 3, 4, 5]);
         let mut first = asked(&driver.step(Timestamp(1_000), world.state(), &all));
         first.sort_unstable();
         assert_eq!(first, [4, 5]);
         assert!(asked(&driver.step(Timestamp(1_100), world.state(), &all)).is_empty());
         let near = vantages(&world, &[1, 2, 3]);
-        let near = asked(&Driver::default().step(Timestamp(1_000), world.state(), &near));
+        let near = asked(&Driver::new(Timestamp(0)).step(Timestamp(1_000), world.state(), &near));
         assert_eq!(
             near,
             [3],
@@ -302,7 +317,7 @@ mod tests {
     #[test]
     fn a_vantage_that_vanishes_or_is_not_healthy_is_replaced() {
         let mut world = suspected();
-        let mut driver = Driver::default();
+        let mut driver = Driver::new(Timestamp(0));
         let few = vantages(&world, &[4, 5]);
         driver.step(Timestamp(1_000), world.state(), &few);
         let without = vantages(&world, &[3, 4]);
@@ -315,22 +330,44 @@ mod tests {
     }
 
     #[test]
+    fn an_agent_that_the_order_did_not_reach_is_asked_again() {
+        let world = suspected();
+        let order = world.order(check(1)).unwrap();
+        let mut driver = Driver::new(Timestamp(0));
+        let both = vantages(&world, &[4, 5]);
+        driver.step(Timestamp(1_000), world.state(), &both);
+        driver.unreached(order, AgentId(5));
+        let again = asked(&driver.step(Timestamp(1_100), world.state(), &both));
+        assert_eq!(again, [5]);
+    }
+
+    #[test]
     fn an_order_ends_at_its_deadline_and_before_when_nobody_is_left_to_ask() {
         let mut world = suspected();
         let order = world.order(check(1)).unwrap();
-        let mut driver = Driver::default();
+        let mut driver = Driver::new(Timestamp(1_000));
         let alone = vantages(&world, &[1]);
         assert!(
             driver
                 .step(Timestamp(2_999), world.state(), &alone)
-                .is_empty()
+                .is_empty(),
+            "the term is young"
         );
         let early = driver.step(Timestamp(3_000), world.state(), &alone);
         assert_eq!(
             early,
             [Effect::Expire(vec![Expired { order, vantages: 0 }])]
         );
-        let late = Driver::default().step(Timestamp(6_000), world.state(), &[]);
+        let mut settled = Driver::new(Timestamp(-10_000));
+        assert!(
+            settled
+                .step(Timestamp(1_499), world.state(), &alone)
+                .is_empty(),
+            "the order is young"
+        );
+        let soon = settled.step(Timestamp(1_500), world.state(), &alone);
+        assert_eq!(soon, early, "an old leader knows who is there");
+        let late = Driver::new(Timestamp(6_000)).step(Timestamp(6_000), world.state(), &[]);
         assert_eq!(late, [Effect::Expire(vec![Expired { order, vantages: 0 }])]);
         let orders = vec![Expired { order, vantages: 0 }];
         world

@@ -114,10 +114,10 @@ impl Session<'_> {
     async fn run(&self, send: &mut SendStream, reader: MessageReader, stop: &Stop) -> End {
         let context = &self.gateway.context;
         let remote = self.link.connection.remote_address();
-        let Entered { number, say, acks } =
-            context
-                .sessions
-                .enter(&self.hello, context.clock.now(), remote);
+        let entered = context
+            .sessions
+            .enter(&self.hello, context.clock.now(), remote);
+        let number = entered.number;
         tracing::debug!(agent = %self.hello.agent, %remote, build = self.hello.build, "session open");
         let (wanted_in, wanted) = mpsc::channel(WANTED_MAX);
         let (schedule_in, schedule) = watch::channel(None);
@@ -126,7 +126,7 @@ impl Session<'_> {
             biased;
             () = stop.requested() => End::Lost,
             end = self.listen(reader, wanted_in, schedule_in) => end,
-            end = self.speak(send, say, acks) => end,
+            end = self.speak(send, entered) => end,
             end = self.watch_admission() => end,
             end = lanes::read(self, &feed) => end,
             end = self.send_blobs(wanted) => end,
@@ -162,8 +162,9 @@ impl Session<'_> {
     fn renew(&self, renew: &Renew) {
         let context = &self.gateway.context;
         let agent = self.hello.agent;
-        context.sessions.heard(agent, renew);
-        let answer = match context.leader_view.renew(agent, renew, context.clock.now()) {
+        let now = context.clock.now();
+        context.sessions.renewed(agent, renew, now);
+        let answer = match context.leader_view.renew(agent, renew, now) {
             Some(ttl) => ToAgent::Lease {
                 renewed_at: renew.sent_at,
                 ttl,
@@ -176,12 +177,13 @@ impl Session<'_> {
     }
 
     /// Says what the rest of the member wants said, who leads, and what is durable.
-    async fn speak(
-        &self,
-        send: &mut SendStream,
-        mut say: mpsc::Receiver<Say>,
-        mut acks: watch::Receiver<Acks>,
-    ) -> End {
+    async fn speak(&self, send: &mut SendStream, entered: Entered) -> End {
+        let Entered {
+            mut say,
+            mut orders,
+            mut acks,
+            ..
+        } = entered;
         let context = &self.gateway.context;
         let mut term = context.leader_view.term();
         let mut leadership: Leadership = context.replica.leadership();
@@ -205,6 +207,7 @@ impl Session<'_> {
                     let Acks { evidence, rollup } = *acks.borrow_and_update();
                     ToAgent::Acks { evidence, rollup }
                 }
+                Some(order) = orders.recv() => ToAgent::Probe(order),
                 else => return End::Lost,
             };
             if quic::send_message(send, &encode(&message, Head::default()))

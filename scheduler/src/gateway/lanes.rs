@@ -36,6 +36,10 @@ pub(super) async fn read(session: &Session<'_>, feed: &Feed) -> End {
             }
             Err(error) => return malformed(&picket_rt::chain(&error).to_string()),
         };
+        let context = &session.gateway.context;
+        context
+            .sessions
+            .heard(session.hello.agent, context.clock.now());
         if let Err(end) = take(session, feed, &message).await {
             return end;
         }

@@ -1,20 +1,24 @@
 //! The agents connected to this member, and the way to say something to them.
 //!
 //! What is said to an agent is a complete statement each time, so a full queue may drop it: the
-//! next statement of its kind replaces it. Acknowledgements are a level, not a queue.
+//! next statement of its kind replaces it. Acknowledgements are a level, not a queue. Orders have a
+//! queue of their own: a storm of them keeps no lease waiting, and one that finds no room is
+//! ordered again.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use picket_wire::control::{Hello, Refusal, Renew, ToAgent};
+use picket_wire::control::{Hello, ProbeOrder, Refusal, Renew, ToAgent};
 use picket_wire::id::{AgentId, Incarnation, Seq};
 use picket_wire::time::Timestamp;
 use tokio::sync::{mpsc, watch};
 
-/// Messages that may wait for one agent: a burst of probe orders beside a digest and a belief. An
-/// agent that does not read for so long loses messages, not its session.
-const WAITING_MAX: usize = 256;
+/// Messages that may wait for one agent. One that does not read for so long loses messages, not its
+/// session.
+const WAITING_MAX: usize = 64;
+/// Orders that may wait for one agent: as many as it probes at once in half a second.
+const ORDERS_MAX: usize = 512;
 
 /// A handle on the sessions. Clones share everything.
 #[derive(Debug, Clone)]
@@ -34,6 +38,7 @@ struct Session {
     number: u64,
     incarnation: Incarnation,
     say: mpsc::Sender<Say>,
+    orders: mpsc::Sender<ProbeOrder>,
     acks: watch::Sender<Acks>,
     connected: Connected,
 }
@@ -61,6 +66,8 @@ pub struct Connected {
     pub agent: AgentId,
     /// Since when.
     pub since: Timestamp,
+    /// When it last said anything that counts here. To the leader it speaks every second.
+    pub heard: Timestamp,
     /// Its build.
     pub build: String,
     /// Whether its reference checks were ok when it last said so.
@@ -76,6 +83,7 @@ pub struct Connected {
 pub(crate) struct Entered {
     pub(crate) number: u64,
     pub(crate) say: mpsc::Receiver<Say>,
+    pub(crate) orders: mpsc::Receiver<ProbeOrder>,
     pub(crate) acks: watch::Receiver<Acks>,
 }
 
@@ -93,10 +101,12 @@ impl Sessions {
     /// replaced.
     pub(crate) fn enter(&self, hello: &Hello, since: Timestamp, remote: SocketAddr) -> Entered {
         let (say, waiting) = mpsc::channel(WAITING_MAX);
+        let (orders, ordered) = mpsc::channel(ORDERS_MAX);
         let (acks, level) = watch::channel(Acks::default());
         let connected = Connected {
             agent: hello.agent,
             since,
+            heard: since,
             build: hello.build.clone(),
             healthy: true,
             spool_bytes: 0,
@@ -109,6 +119,7 @@ impl Sessions {
             number,
             incarnation: hello.incarnation,
             say,
+            orders,
             acks,
             connected,
         };
@@ -124,6 +135,7 @@ impl Sessions {
         Entered {
             number,
             say: waiting,
+            orders: ordered,
             acks: level,
         }
     }
@@ -141,16 +153,32 @@ impl Sessions {
     }
 
     /// Remembers what a renewal says of its sender.
-    pub(crate) fn heard(&self, agent: AgentId, renew: &Renew) {
+    pub(crate) fn renewed(&self, agent: AgentId, renew: &Renew, now: Timestamp) {
         if let Some(session) = self.book().open.get_mut(&agent) {
+            session.connected.heard = now;
             session.connected.healthy = renew.healthy;
             session.connected.spool_bytes = renew.spool_bytes;
+        }
+    }
+
+    /// Remembers that the agent spoke.
+    pub(crate) fn heard(&self, agent: AgentId, now: Timestamp) {
+        if let Some(session) = self.book().open.get_mut(&agent) {
+            session.connected.heard = now;
         }
     }
 
     /// Says `message` to `agent`; `false` when it is not connected here or does not read.
     pub fn send(&self, agent: AgentId, message: ToAgent) -> bool {
         self.say(agent, Say::Message(message))
+    }
+
+    /// Asks `agent` to probe; `false` when it is not connected here or has enough to do.
+    pub(crate) fn order(&self, agent: AgentId, order: ProbeOrder) -> bool {
+        self.book()
+            .open
+            .get(&agent)
+            .is_some_and(|session| session.orders.try_send(order).is_ok())
     }
 
     /// Tells `agent` where its lanes stand, so that it sends again what comes after.
