@@ -1,5 +1,8 @@
 //! `picket-load`: one subcommand per module.
 
+use std::io::Write as _;
+use std::process::ExitCode;
+
 use clap::{Parser, Subcommand};
 use picket_load::{bench, farm, sim};
 
@@ -22,12 +25,23 @@ enum Command {
     Sim(sim::SimArgs),
 }
 
-fn main() -> anyhow::Result<()> {
+fn main() -> ExitCode {
+    match obey(Arguments::parse().command) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            // Nowhere is left to report that standard error is closed.
+            drop(writeln!(std::io::stderr(), "picket-load: {error:#}"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn obey(command: Command) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()?;
     let result = runtime.block_on(async {
-        match Arguments::parse().command {
+        match command {
             Command::Bench(args) => bench::run(args).await,
             Command::Farm(args) => farm::run(args).await,
             Command::Sim(args) => sim::run(&args),

@@ -58,6 +58,19 @@ pub(crate) enum CallError {
         #[source]
         source: Box<dyn std::error::Error + Send + Sync>,
     },
+    /// The scheduler does not know the token.
+    #[error(
+        "{server} does not accept the API token in {path}; is it of another cluster, or revoked?"
+    )]
+    Token {
+        /// Who refused.
+        server: String,
+        /// Where the token was read.
+        path: PathBuf,
+    },
+    /// There was none.
+    #[error("no API token was given: pass `--token-file FILE` or set PICKET_TOKEN_FILE")]
+    NoToken,
     /// The scheduler says no.
     #[error("{}", describe(.0))]
     Refused(Box<Problem>),
@@ -84,8 +97,9 @@ impl CallError {
     pub(crate) fn exit(&self) -> Exit {
         match self {
             Self::Unreachable { .. } | Self::Broken { .. } => Exit::Unavailable,
+            Self::Token { .. } | Self::NoToken => Exit::Forbidden,
             Self::Refused(problem) => match problem.status {
-                401 | 403 => Exit::Forbidden,
+                403 => Exit::Forbidden,
                 404 => Exit::NotFound,
                 409 | 412 => Exit::Conflict,
                 429 | 503 | 504 => Exit::Unavailable,
@@ -101,7 +115,14 @@ impl CallError {
 pub(crate) struct Client {
     server: String,
     authority: String,
-    token: Option<String>,
+    token: Option<Token>,
+}
+
+/// A token and the file that it was read from.
+#[derive(Clone)]
+struct Token {
+    text: String,
+    path: PathBuf,
 }
 
 impl std::fmt::Debug for Client {
@@ -134,7 +155,10 @@ impl Client {
         let token = token_file
             .map(|path| {
                 std::fs::read_to_string(path)
-                    .map(|text| text.trim().to_owned())
+                    .map(|text| Token {
+                        text: text.trim().to_owned(),
+                        path: path.clone(),
+                    })
                     .map_err(|source| CallError::TokenFile {
                         path: path.clone(),
                         source,
@@ -230,7 +254,7 @@ impl Client {
             .header(USER_AGENT, concat!("picket/", env!("CARGO_PKG_VERSION")))
             .header(CONTENT_TYPE, content_type);
         if let Some(token) = &self.token {
-            request = request.header(AUTHORIZATION, format!("Bearer {token}"));
+            request = request.header(AUTHORIZATION, format!("Bearer {}", token.text));
         }
         let request = request
             .body(Full::new(body))
@@ -248,10 +272,20 @@ impl Client {
             Ok(body) => body.map_err(|error| self.broken(error))?.to_bytes(),
             Err(_) => return Err(self.broken("the answer did not end in time".into())),
         };
-        if status.is_success() {
-            Ok(bytes)
-        } else {
-            Err(CallError::Refused(Box::new(problem(status, &bytes))))
+        match status {
+            _ if status.is_success() => Ok(bytes),
+            StatusCode::UNAUTHORIZED => Err(self.unknown_token()),
+            _ => Err(CallError::Refused(Box::new(problem(status, &bytes)))),
+        }
+    }
+
+    fn unknown_token(&self) -> CallError {
+        match &self.token {
+            None => CallError::NoToken,
+            Some(Token { path, .. }) => CallError::Token {
+                server: self.server.clone(),
+                path: path.clone(),
+            },
         }
     }
 

@@ -2,6 +2,8 @@
 
 mod args;
 
+use std::io::Write as _;
+use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::Context;
@@ -21,8 +23,19 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 const STOP_DEADLINE: Duration = Duration::from_secs(10);
 
 #[tokio::main]
-async fn main() -> anyhow::Result<()> {
-    match Args::parse().command {
+async fn main() -> ExitCode {
+    match obey(Args::parse().command).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            // Nowhere is left to report that standard error is closed.
+            drop(writeln!(std::io::stderr(), "picket-agent: {error:#}"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn obey(command: Command) -> anyhow::Result<()> {
+    match command {
         Command::Enrol { config, token_file } => {
             let config = Config::load(&config)?;
             let _telemetry = telemetry::init("picket-agent", &config.telemetry)?;

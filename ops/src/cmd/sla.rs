@@ -99,7 +99,11 @@ fn figures(sla: &Body) -> Vec<(&'static str, String)> {
         ("up", Span(sla.up_ms).to_string()),
         (
             "down",
-            format!("{} in {} stretches", Span(sla.down_ms), sla.down.len()),
+            match sla.down.len() {
+                0 => "0 ms".to_owned(),
+                1 => format!("{} in one stretch", Span(sla.down_ms)),
+                several => format!("{} in {several} stretches", Span(sla.down_ms)),
+            },
         ),
         ("degraded", Span(sla.degraded_ms).to_string()),
         (
