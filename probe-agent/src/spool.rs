@@ -192,7 +192,12 @@ impl Spools {
                         seq: record.seq,
                         source,
                     })?;
-                said.extend(batch.records.iter().filter_map(statement));
+                said.extend(
+                    batch
+                        .records
+                        .iter()
+                        .filter_map(|record| statement(batch.seq, record)),
+                );
             }
         }
         Ok(Resume {
@@ -412,11 +417,17 @@ fn head(seq: Seq) -> Head {
 }
 
 /// What an owner's evidence says.
-fn statement(evidence: &Evidence) -> Option<Said> {
+fn statement(seq: Seq, evidence: &Evidence) -> Option<Said> {
     let seen = Seen::of(evidence.retry.as_ref().unwrap_or(&evidence.probe));
     let check = evidence.check.check;
     match evidence.role {
-        Role::Owner { slot, .. } => Some(Said { slot, check, seen }),
+        Role::Owner { slot, epoch } => Some(Said {
+            slot,
+            epoch,
+            check,
+            seen,
+            seq,
+        }),
         Role::Voter { .. } => None,
     }
 }

@@ -94,25 +94,31 @@ impl Disk {
     /// What the process that starts now is told.
     pub(crate) fn resume(&self) -> Resume {
         let waiting = self.evidence.batches.values();
-        let records = waiting.filter_map(|batch| match batch {
-            Batch::Evidence(batch) => Some(&batch.records),
+        let waiting = waiting.filter_map(|batch| match batch {
+            Batch::Evidence(batch) => Some(batch),
             Batch::Rollup(_) => None,
+        });
+        let said = waiting.flat_map(|batch| {
+            let records = batch.records.iter();
+            records.filter_map(|record| said(batch.seq, record))
         });
         Resume {
             evidence: self.evidence.marks(),
             rollup: self.rollup.marks(),
-            said: records.flatten().filter_map(said).collect(),
+            said: said.collect(),
         }
     }
 }
 
-fn said(evidence: &Evidence) -> Option<Said> {
+fn said(seq: Seq, evidence: &Evidence) -> Option<Said> {
     let seen = Seen::of(evidence.retry.as_ref().unwrap_or(&evidence.probe));
     match evidence.role {
-        Role::Owner { slot, .. } => Some(Said {
+        Role::Owner { slot, epoch } => Some(Said {
             slot,
+            epoch,
             check: evidence.check.check,
             seen,
+            seq,
         }),
         Role::Voter { .. } => None,
     }

@@ -208,7 +208,7 @@ impl Agent {
             let old = before
                 .as_ref()
                 .map(|before| (&*before.checks, before.minds.as_slice()));
-            let minds = self.spoken.minds(slot, &checks, old);
+            let minds = self.spoken.minds(slot, line.epoch, &checks, old);
             let part = self.rollups.open(slot, line.epoch, checks.clone(), from);
             self.table.insert(line, checks, minds, part);
             for (cadence, handles) in self.table.slot(slot).map(by_cadence).unwrap_or_default() {

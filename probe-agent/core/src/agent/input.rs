@@ -4,7 +4,7 @@ use picket_wire::assignment::Assigned;
 use picket_wire::check::CheckSpec;
 use picket_wire::control::ToAgent;
 use picket_wire::evidence::TraceContext;
-use picket_wire::id::{AgentId, BlobHash, CheckId, Incarnation, MemberId, Seq, ShardSlot};
+use picket_wire::id::{AgentId, BlobHash, CheckId, Epoch, Incarnation, MemberId, Seq, ShardSlot};
 use picket_wire::outcome::Probe;
 
 use crate::belief::Seen;
@@ -68,10 +68,14 @@ pub struct Resume {
 pub struct Said {
     /// As owner of which slot.
     pub slot: ShardSlot,
+    /// Under which epoch.
+    pub epoch: Epoch,
     /// About which check.
     pub check: CheckId,
     /// What it is.
     pub seen: Seen,
+    /// In which batch, which is not acked yet.
+    pub seq: Seq,
 }
 
 /// What happened.

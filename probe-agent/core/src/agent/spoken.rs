@@ -40,8 +40,16 @@ struct Statement {
 impl Spoken {
     pub(super) fn new(said: &[Said]) -> Self {
         let mut spoken = Self::default();
-        for Said { slot, check, seen } in said {
-            spoken.said.entry(*slot).or_default().insert(*check, *seen);
+        for &Said {
+            slot,
+            epoch,
+            check,
+            seen,
+            seq,
+        } in said
+        {
+            spoken.note(slot, epoch, check, seq);
+            spoken.said.entry(slot).or_default().insert(check, seen);
         }
         spoken
     }
@@ -78,6 +86,7 @@ impl Spoken {
     pub(super) fn minds(
         &mut self,
         slot: ShardSlot,
+        epoch: Epoch,
         checks: &Checks,
         old: Option<(&Checks, &[Mind])>,
     ) -> Vec<Mind> {
@@ -85,11 +94,14 @@ impl Spoken {
         let heard = self.heard.remove(&slot);
         let new = |check: &CheckId| {
             let fails = |heard: &Arc<[CheckId]>| heard.binary_search(check).is_ok();
+            let said = said.get(check).copied();
             let told = match &heard {
-                Some(heard) if fails(heard) => Seen::Failing,
-                Some(_) => Seen::Up,
-                None => said.get(check).copied().unwrap_or(Seen::Up),
+                Some(_) if said.is_some() && self.will_be_heard(slot, Some(epoch), *check) => said,
+                Some(heard) if fails(heard) => Some(Seen::Failing),
+                Some(_) => None,
+                None => said,
             };
+            let told = told.unwrap_or(Seen::Up);
             Mind { told, ..Mind::NEW }
         };
         let of = |check: &CheckId| {
