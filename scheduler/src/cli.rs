@@ -138,11 +138,14 @@ fn postgres(dir: &Path, url_file: &Path, exit_with_parent: bool) -> anyhow::Resu
     let runtime = tokio::runtime::Runtime::new().context("start the runtime")?;
     runtime.block_on(async move {
         let stop = stop_of_the_process(exit_with_parent)?;
-        let postgres = PrivatePostgres::start(dir, Fsync::On).await?;
+        let mut postgres = PrivatePostgres::start(dir, Fsync::On).await?;
         std::fs::write(url_file, postgres.url()).with_context(|| url_file.display().to_string())?;
-        stop.requested().await;
-        postgres.stop().await?;
-        Ok(())
+        let ended = tokio::select! {
+            () = stop.requested() => return Ok(postgres.stop().await?),
+            ended = postgres.ended() => ended?,
+        };
+        // Whoever started us starts us again, and so the server: no second supervisor here.
+        anyhow::bail!("Postgres ended by itself: {ended}")
     })
 }
 

@@ -6,8 +6,9 @@
 //! pause, as under any service manager; one that cannot stay up ends the mesh.
 
 use std::fs::File;
+use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
+use std::process::{ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
@@ -19,6 +20,8 @@ use crate::print::note;
 const STOP_WITHIN: Duration = Duration::from_secs(10);
 /// A child that ends sooner than this after its start did not come up: its settings, most likely.
 const UP_AFTER: Duration = Duration::from_secs(2);
+/// The signal's number, the same on every Unix (POSIX, `kill` utility).
+const SIGKILL: i32 = 9;
 
 /// Where the sibling programs are: beside this one.
 pub(super) fn sibling(name: &str) -> anyhow::Result<PathBuf> {
@@ -91,7 +94,7 @@ impl Process {
                 let Some(status) = child.try_wait()? else {
                     return Ok(());
                 };
-                if since.elapsed() < UP_AFTER {
+                if since.elapsed() < UP_AFTER && !was_killed(status) {
                     anyhow::bail!("{} ended with {status}:\n{}", self.name, tail(&self.log));
                 }
                 note(&format!(
@@ -135,6 +138,11 @@ impl Process {
             drop(child.kill().await);
         }
     }
+}
+
+/// Killed from outside, which says nothing about its settings and may happen at any moment.
+fn was_killed(status: ExitStatus) -> bool {
+    status.signal() == Some(SIGKILL)
 }
 
 fn spawn(program: &Path, args: &[String], log: &Path) -> anyhow::Result<State> {

@@ -12,6 +12,7 @@ use std::fs::{self, File, OpenOptions};
 use std::os::unix::fs::chown;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
+use std::process::ExitStatus;
 use std::time::Duration;
 
 use tokio::process::Child;
@@ -170,6 +171,16 @@ impl PrivatePostgres {
     #[must_use]
     pub fn log(&self) -> PathBuf {
         self.dir.join("postgres.log")
+    }
+
+    /// Waits until the server ends although nobody asked it to: it was killed or gave up. What
+    /// lies on its disk is whole; the next start recovers it.
+    ///
+    /// # Errors
+    /// When it cannot be waited for.
+    pub async fn ended(&mut self) -> Result<ExitStatus, PrivateError> {
+        let ended = self.child.wait().await;
+        ended.map_err(|source| io("wait for", &self.dir, source))
     }
 
     /// Stops it in order: sessions end, everything is written.

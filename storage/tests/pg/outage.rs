@@ -1,6 +1,7 @@
 //! Postgres goes away and comes back.
 
 use std::os::unix::fs::PermissionsExt;
+use std::time::Duration;
 
 use picket_storage::pg::private::{Fsync, PrivateError, PrivatePostgres};
 use picket_storage::pg::{Hold, Pg, PgSettings};
@@ -113,4 +114,17 @@ async fn a_socket_path_that_is_too_long_is_named() {
         matches!(refused, Err(PrivateError::SocketPath { .. })),
         "{refused:?}"
     );
+}
+
+#[tokio::test]
+async fn a_killed_server_is_noticed_by_its_owner() {
+    let dir = ScratchDir::new();
+    let mut postgres = PrivatePostgres::start(&dir.0, Fsync::Off).await.unwrap();
+    let pid = postgres.pid().to_string();
+    let killed = std::process::Command::new("kill")
+        .args(["-KILL", &pid])
+        .status();
+    assert!(killed.unwrap().success());
+    let ended = tokio::time::timeout(Duration::from_secs(20), postgres.ended()).await;
+    assert!(!ended.unwrap().unwrap().success());
 }
