@@ -38,7 +38,8 @@ async fn obey(command: Command) -> anyhow::Result<()> {
     match command {
         Command::Enrol { config, token_file } => {
             let config = Config::load(&config)?;
-            let _telemetry = telemetry::init("picket-agent", &config.telemetry)?;
+            let _telemetry =
+                telemetry::init("picket-agent", config.name.as_str(), &config.telemetry)?;
             enrol::enrol(&config, &enrol::read_token(&token_file)?).await?;
             Ok(())
         }
@@ -56,7 +57,7 @@ async fn obey(command: Command) -> anyhow::Result<()> {
 }
 
 async fn run(config: Config, stop: Stop) -> anyhow::Result<()> {
-    let telemetry = telemetry::init("picket-agent", &config.telemetry)?;
+    let telemetry = telemetry::init("picket-agent", config.name.as_str(), &config.telemetry)?;
     stop.listen_for_signals().context("listen for signals")?;
     let tasks = TaskSet::new(stop.clone());
     agent::serve_metrics(&config, &telemetry, &stop, &tasks);

@@ -92,15 +92,16 @@ const fn how(attempt: core::Attempt) -> Attempt {
     }
 }
 
-/// A span for what may become news: a failure, a second try, a vote. A probe that went as ever
-/// leaves none.
+/// A span for what may become news: a failure begins a trace; its second try, and the votes about
+/// it, continue one and never begin their own. A probe that went as ever leaves none.
 fn trace_of(
     spec: &CheckSpec,
     attempt: core::Attempt,
     probe: &Probe,
     parent: Option<TraceContext>,
 ) -> Option<TraceContext> {
-    if probe.is_ok() && attempt == core::Attempt::Scheduled {
+    let begins = attempt == core::Attempt::Scheduled && !probe.is_ok();
+    if !begins && parent.is_none() {
         return None;
     }
     let span = tracing::info_span!(

@@ -115,7 +115,8 @@ fn run(path: &Path, exit_with_parent: bool) -> anyhow::Result<()> {
     let config = Config::load(path)?;
     let runtime = tokio::runtime::Runtime::new().context("start the runtime")?;
     runtime.block_on(async move {
-        let telemetry = telemetry::init("picket-scheduler", &config.telemetry)?;
+        let instance = config.member.to_string();
+        let telemetry = telemetry::init("picket-scheduler", &instance, &config.telemetry)?;
         let stop = stop_of_the_process(exit_with_parent)?;
         tracing::info!(member = %config.member, build = build_info::VERSION, "starting");
         let node = Node::start(config, Some(telemetry.metrics()), stop).await?;

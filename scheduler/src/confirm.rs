@@ -250,8 +250,10 @@ fn find(shard: &ShardCatalogue, check: CheckId) -> Option<&CheckSpec> {
 }
 
 /// The span of an order within the trace of the failure that it is about; votes are its children.
+/// A failure that is not traced has none.
 fn asking(order: OrderId, trace: Option<TraceContext>) -> Option<TraceContext> {
+    let parent = trace?;
     let span = tracing::info_span!("confirm", %order);
-    set_parent(&span, trace?);
-    span.in_scope(current_trace).or(trace)
+    set_parent(&span, parent);
+    Some(span.in_scope(current_trace).unwrap_or(parent))
 }

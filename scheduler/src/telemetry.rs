@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use metrics::{counter, gauge, histogram};
+use metrics::{Histogram, counter, gauge, histogram};
 use picket_wire::id::FactSeq;
 
 use crate::consensus::RaftStatus;
@@ -37,6 +37,11 @@ pub(crate) fn batch_refused(lane: &'static str, why: &'static str) {
 pub(crate) fn rollups_stored(batches: usize, took: Duration) {
     counter!("picket_rollup_batches_total").increment(wide(batches));
     histogram!("picket_rollup_store_seconds").record(took);
+}
+
+/// The largest lateness of each check and window, as the agents report it to the leader.
+pub(crate) fn window_lateness() -> Histogram {
+    histogram!("picket_window_lateness_seconds")
 }
 
 /// Facts became rows.

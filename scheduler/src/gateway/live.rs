@@ -6,6 +6,7 @@
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::time::Duration;
 
 use picket_wire::id::CheckId;
 use picket_wire::lane::live::LiveOutcome;
@@ -13,6 +14,8 @@ use picket_wire::lane::rollup::RollupBatch;
 use picket_wire::latency::BUCKETS;
 use picket_wire::reason::Reason;
 use picket_wire::time::Timestamp;
+
+use crate::telemetry;
 
 /// Upper edges of the lateness histogram in milliseconds; the last class has none.
 const LATENESS_EDGES_MS: [u32; 12] = [1, 2, 5, 10, 20, 50, 100, 200, 500, 1_000, 2_000, 5_000];
@@ -124,7 +127,11 @@ impl LiveTable {
             .iter()
             .flat_map(|shard| &shard.checks)
             .filter(|check| check.ran > 0);
-        ran.for_each(|check| lateness.add(check.lateness_max_ms));
+        let told = telemetry::window_lateness();
+        for check in ran {
+            lateness.add(check.lateness_max_ms);
+            told.record(Duration::from_millis(check.lateness_max_ms.into()));
+        }
     }
 
     /// Forgets everything: this member leads no more.

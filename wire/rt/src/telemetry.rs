@@ -125,16 +125,18 @@ pub enum TelemetryError {
     MetricsTwice,
 }
 
-/// Starts telemetry for this process, once. `service` is the process's name, such as `picket-agent`.
+/// Starts telemetry for this process, once. `service` is the program's name, such as
+/// `picket-agent`; `instance` tells this process from its siblings wherever spans come together.
 ///
 /// # Errors
 /// When a setting is wrong, or when telemetry runs already.
 pub fn init(
     service: &'static str,
+    instance: &str,
     settings: &TelemetrySettings,
 ) -> Result<Telemetry, TelemetryError> {
     let filter = filter(&settings.log)?;
-    let export = trace::Export::start(service, settings)?;
+    let export = trace::Export::start(service, instance, settings)?;
     tracing_subscriber::registry()
         .with(export.as_ref().map(trace::Export::layer))
         .with(lines(settings.format).with_filter(filter))
@@ -197,7 +199,7 @@ mod tests {
                 otlp,
                 ..TelemetrySettings::default()
             };
-            let error = trace::Export::start("picket-test", &settings).expect_err(endpoint);
+            let error = trace::Export::start("picket-test", "one", &settings).expect_err(endpoint);
             assert!(matches!(error, TelemetryError::Endpoint { .. }), "{error}");
         }
     }
@@ -209,7 +211,8 @@ mod tests {
                 trace_ratio,
                 ..TelemetrySettings::default()
             };
-            let error = trace::Export::start("picket-test", &settings).expect_err("not a share");
+            let error =
+                trace::Export::start("picket-test", "one", &settings).expect_err("not a share");
             assert!(matches!(error, TelemetryError::Ratio(_)), "{error}");
         }
     }

@@ -5,13 +5,15 @@
 
 use std::time::Duration;
 
-use opentelemetry::Context;
 use opentelemetry::trace::{
     SpanContext, SpanId, TraceContextExt, TraceFlags, TraceId, TraceState, TracerProvider,
 };
+use opentelemetry::{Context, KeyValue};
 use opentelemetry_otlp::{SpanExporter, WithExportConfig};
 use opentelemetry_sdk::Resource;
-use opentelemetry_sdk::trace::{Sampler, SdkTracerProvider};
+use opentelemetry_sdk::trace::{
+    BatchConfigBuilder, BatchSpanProcessor, Sampler, SdkTracerProvider,
+};
 use picket_wire::evidence::TraceContext;
 use tokio::runtime::Runtime;
 use tracing::Span;
@@ -22,9 +24,20 @@ use tracing_subscriber::filter::Targets;
 use tracing_subscriber::registry::LookupSpan;
 
 use super::{TelemetryError, TelemetrySettings};
+use crate::build_info;
 
 /// How long one export may take before its batch is dropped.
 const EXPORT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Spans that wait for the collector. Where it is away or slow the queue is full, and what comes
+/// then is dropped: nobody who makes a span ever waits. A span has about 500 bytes.
+const QUEUE_MAX: usize = 4_096;
+
+/// Spans in one export; the default of the protocol's SDKs.
+const BATCH_MAX: usize = 512;
+
+/// How long a span waits for company.
+const EXPORT_EVERY: Duration = Duration::from_secs(2);
 
 /// The name of our instrumentation in every span.
 const SCOPE: &str = "picket";
@@ -40,6 +53,7 @@ impl Export {
     /// Starts the exporter; `None` when no collector is configured.
     pub(super) fn start(
         service: &'static str,
+        instance: &str,
         settings: &TelemetrySettings,
     ) -> Result<Option<Self>, TelemetryError> {
         if !(0.0..=1.0).contains(&settings.trace_ratio) {
@@ -57,9 +71,9 @@ impl Export {
         let exporter = exporter(&runtime, endpoint).map_err(TelemetryError::Exporter)?;
         let sampler = Sampler::TraceIdRatioBased(settings.trace_ratio);
         let provider = SdkTracerProvider::builder()
-            .with_batch_exporter(exporter)
+            .with_span_processor(queue(exporter))
             .with_sampler(Sampler::ParentBased(Box::new(sampler)))
-            .with_resource(Resource::builder().with_service_name(service).build())
+            .with_resource(resource(service, instance))
             .build();
         Ok(Some(Self { provider, runtime }))
     }
@@ -83,6 +97,25 @@ impl Export {
         }
         self.runtime.shutdown_background();
     }
+}
+
+fn queue(exporter: SpanExporter) -> BatchSpanProcessor {
+    let bounds = BatchConfigBuilder::default()
+        .with_max_queue_size(QUEUE_MAX)
+        .with_max_export_batch_size(BATCH_MAX)
+        .with_scheduled_delay(EXPORT_EVERY);
+    BatchSpanProcessor::builder(exporter)
+        .with_batch_config(bounds.build())
+        .build()
+}
+
+/// Who made the spans, by the names of the semantic conventions.
+fn resource(service: &'static str, instance: &str) -> Resource {
+    Resource::builder()
+        .with_service_name(service)
+        .with_attribute(KeyValue::new("service.instance.id", instance.to_owned()))
+        .with_attribute(KeyValue::new("service.version", build_info::VERSION))
+        .build()
 }
 
 fn runtime() -> std::io::Result<Runtime> {
@@ -166,7 +199,7 @@ mod tests {
             otlp,
             ..TelemetrySettings::default()
         };
-        let export = Export::start("picket-test", &settings)
+        let export = Export::start("picket-test", "one", &settings)
             .expect("valid")
             .expect("configured");
         let subscriber = tracing_subscriber::registry().with(export.layer());
@@ -182,6 +215,32 @@ mod tests {
         let mut preface = [0; 14];
         stream.read_exact(&mut preface).expect("it speaks first");
         assert_eq!(&preface, b"PRI * HTTP/2.0");
+    }
+
+    #[test]
+    fn nobody_waits_for_a_collector_that_does_not_answer() {
+        let collector = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
+        let addr = collector.local_addr().expect("it is bound");
+        let otlp = Some(format!("http://{addr}"));
+        let settings = TelemetrySettings {
+            otlp,
+            ..TelemetrySettings::default()
+        };
+        let export = Export::start("picket-test", "one", &settings)
+            .expect("valid")
+            .expect("configured");
+        let subscriber = tracing_subscriber::registry().with(export.layer());
+        let began = std::time::Instant::now();
+        tracing::subscriber::with_default(subscriber, || {
+            for _ in 0..4 * QUEUE_MAX {
+                tracing::info_span!(target: "picket_test", "probe").in_scope(|| {});
+            }
+        });
+        assert!(
+            began.elapsed() < EXPORT_TIMEOUT,
+            "some span waited for an export to end"
+        );
+        export.flush(Duration::from_millis(1));
     }
 
     #[test]

@@ -24,9 +24,9 @@ async fn ask(path: &Path, request: &[u8]) -> String {
 #[tokio::test]
 async fn a_scraper_gets_metrics_and_nobody_gets_anything_else() {
     let settings = TelemetrySettings::default();
-    let telemetry = init("picket-test", &settings).unwrap();
+    let telemetry = init("picket-test", "one", &settings).unwrap();
     assert!(matches!(
-        init("picket-test", &settings),
+        init("picket-test", "one", &settings),
         Err(TelemetryError::LogsTwice(_))
     ));
     metrics::counter!("picket_test_total").increment(3);
