@@ -1,12 +1,15 @@
-//! Real processes under test: a whole mesh, an nginx, a receiver of webhooks.
+//! Real processes under test: a whole mesh, an nginx, a receiver of webhooks, a collector of spans.
 //!
 //! Nothing here stands in for a part of Picket: the mesh is `picket dev` with the programs that
 //! ship, found beside the test's own binary.
 
 pub mod api;
+pub mod collector;
 pub mod mesh;
+pub mod metrics;
 pub mod nginx;
 pub mod receiver;
+pub mod sockets;
 
 use std::path::PathBuf;
 use std::process::Command;

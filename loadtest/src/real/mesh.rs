@@ -33,15 +33,29 @@ impl Mesh {
     ///
     /// # Errors
     /// When it does not stand in time.
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "the task ends with the test's runtime"
-    )]
     pub async fn start(
         dir: &Path,
         urls: &Path,
         every_s: u32,
         restart_after_s: u64,
+    ) -> anyhow::Result<Self> {
+        Self::start_with(dir, urls, every_s, restart_after_s, &[]).await
+    }
+
+    /// The same with further arguments of `picket dev`.
+    ///
+    /// # Errors
+    /// When it does not stand in time.
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "the task ends with the test's runtime"
+    )]
+    pub async fn start_with(
+        dir: &Path,
+        urls: &Path,
+        every_s: u32,
+        restart_after_s: u64,
+        further: &[&str],
     ) -> anyhow::Result<Self> {
         let mut child = Command::new(crate::real::program("picket")?)
             .args(["dev", "--port", "0"])
@@ -55,6 +69,7 @@ impl Mesh {
                 "--restart-after",
                 &restart_after_s.to_string(),
             ])
+            .args(further)
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::piped())
@@ -104,6 +119,11 @@ impl Mesh {
     #[must_use]
     pub fn api(&self) -> &Api {
         &self.apis[&MemberId(1)]
+    }
+
+    /// The API of each member.
+    pub fn members(&self) -> impl Iterator<Item = (MemberId, &Api)> {
+        self.apis.iter().map(|(member, api)| (*member, api))
     }
 
     /// The process id of a part: `mem_1`, `agent-eu`, `postgres`.

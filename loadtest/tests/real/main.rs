@@ -1,10 +1,12 @@
 //! Whole meshes of real processes: a real outage, alone and with a part of the
-//! mesh away in the middle of it, what must come out of it, and a bad file.
+//! mesh away in the middle of it, what must come out of it, a bad file, and what the processes tell
+//! of themselves.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 mod import;
 mod outage;
+mod trace;
 
 use outage::{Meanwhile, alone, play};
 
@@ -31,4 +33,9 @@ fn an_outage_is_found_and_told_once_although_an_agent_is_killed() {
 #[test]
 fn three_bad_rows_of_ten_thousand_are_refused_alone() {
     alone(async { import::bad_rows_are_refused_alone().await.unwrap() });
+}
+
+#[test]
+fn one_trace_follows_a_failing_check_from_probe_to_incident() {
+    alone(async { trace::a_failure_is_followed().await.unwrap() });
 }
