@@ -244,6 +244,7 @@ impl Running {
                     due,
                     attempt,
                     trace,
+                    believed_failing,
                 } => {
                     self.probers.start(Job {
                         ticket,
@@ -251,6 +252,7 @@ impl Running {
                         due,
                         attempt,
                         trace,
+                        believed_failing,
                     });
                 }
                 Effect::Dial(member) => self.dial(member),

@@ -1,12 +1,13 @@
 //! One task per probe, and the trace that begins with one that fails.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use picket_agent_core as core;
 use picket_agent_core::{Input, Ticket};
 use picket_rt::stop::Stop;
 use picket_rt::task::{Policy, TaskSet};
-use picket_rt::telemetry::{current_trace, set_parent};
+use picket_rt::telemetry::PastSpan;
 use picket_wire::check::CheckSpec;
 use picket_wire::evidence::TraceContext;
 use picket_wire::outcome::Probe;
@@ -33,6 +34,7 @@ pub(crate) struct Job {
     pub(crate) due: Timestamp,
     pub(crate) attempt: core::Attempt,
     pub(crate) trace: Option<TraceContext>,
+    pub(crate) believed_failing: bool,
 }
 
 impl Probers {
@@ -55,20 +57,14 @@ impl Probers {
     pub(crate) fn start(&self, job: Job) {
         let (prober, done, stop) = (self.prober.clone(), self.done.clone(), self.stop.clone());
         self.tasks.spawn("probe", Policy::BestEffort, async move {
-            let Job {
-                ticket,
-                spec,
-                due,
-                attempt,
-                trace,
-            } = job;
             let probe = tokio::select! {
                 biased;
-                probe = prober.probe(&spec, due, how(attempt)) => probe,
+                probe = prober.probe(&job.spec, job.due, how(job.attempt)) => probe,
                 () = stop.requested() => return,
             };
-            telemetry::probed(&spec, attempt, &probe);
-            let trace = trace_of(&spec, attempt, &probe, trace);
+            telemetry::probed(&job.spec, job.attempt, &probe);
+            let trace = trace_of(&job, &probe);
+            let ticket = job.ticket;
             if done
                 .send(Input::Probed {
                     ticket,
@@ -92,31 +88,28 @@ const fn how(attempt: core::Attempt) -> Attempt {
     }
 }
 
-/// A span for what may become news: a failure begins a trace; its second try, and the votes about
-/// it, continue one and never begin their own. A probe that went as ever leaves none.
-fn trace_of(
-    spec: &CheckSpec,
-    attempt: core::Attempt,
-    probe: &Probe,
-    parent: Option<TraceContext>,
-) -> Option<TraceContext> {
-    let begins = attempt == core::Attempt::Scheduled && !probe.is_ok();
-    if !begins && parent.is_none() {
+/// A span for what may become news: a failure that nobody knows of begins a trace; its second try,
+/// and the votes about it, continue one and never begin their own. Any other probe leaves none.
+fn trace_of(job: &Job, probe: &Probe) -> Option<TraceContext> {
+    let is_due = job.attempt == core::Attempt::Scheduled;
+    let begins = is_due && !probe.is_ok() && !job.believed_failing;
+    if !begins && job.trace.is_none() {
         return None;
     }
-    let span = tracing::info_span!(
-        "probe",
-        check = %spec.id,
-        endpoint = %spec.endpoint,
-        attempt = ?attempt,
-        reason = probe.reason.map_or("ok", |reason| reason.name()),
-        total_us = probe.phases.total_us,
-    );
-    if let Some(parent) = parent {
-        set_parent(&span, parent);
-    }
-    span.in_scope(|| {
-        tracing::debug!(detail = %probe.detail, "probed");
-        current_trace()
-    })
+    tracing::debug!(check = %job.spec.id, detail = %probe.detail, "probed");
+    let reason = probe.reason.map(|reason| reason.name());
+    let span = PastSpan {
+        name: "probe",
+        began: probe.at,
+        took: Duration::from_micros(probe.phases.total_us.into()),
+        parent: job.trace,
+        error: reason,
+        attributes: &[
+            ("check", &job.spec.id),
+            ("endpoint", &job.spec.endpoint),
+            ("attempt", &job.attempt.name()),
+            ("reason", &reason.unwrap_or("ok")),
+        ],
+    };
+    span.tell()
 }

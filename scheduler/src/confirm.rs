@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use picket_rt::stop::Stop;
-use picket_rt::telemetry::{current_trace, set_parent};
+use picket_rt::telemetry::PastSpan;
 use picket_scheduler_core::command::expire_orders::EXPIRED_MAX;
 use picket_scheduler_core::command::{Command, ExpireOrders, Expired, PointCatalogue, Pointed};
 use picket_scheduler_core::confirm::{Driver, Effect, Vantage};
@@ -171,8 +171,9 @@ async fn ask_about(
         retire(context, question).await;
         return Vec::new();
     };
-    let within = question.deadline.since(context.clock.now());
-    let trace = asking(question.order, question.trace);
+    let now = context.clock.now();
+    let within = question.deadline.since(now);
+    let trace = asking(&question, now);
     agents.retain(|agent| {
         let order = ProbeOrder {
             order: question.order,
@@ -220,6 +221,7 @@ struct Question {
     group: GroupId,
     shard: ShardId,
     pointer: Pointer,
+    asked_at: Timestamp,
     deadline: Timestamp,
     trace: Option<TraceContext>,
 }
@@ -234,6 +236,7 @@ impl Question {
             group: order.group,
             shard: order.shard,
             pointer,
+            asked_at: order.asked_at,
             deadline: order.deadline,
             trace: order.trace,
         })
@@ -249,11 +252,17 @@ fn find(shard: &ShardCatalogue, check: CheckId) -> Option<&CheckSpec> {
     shard.checks.get(at)
 }
 
-/// The span of an order within the trace of the failure that it is about; votes are its children.
-/// A failure that is not traced has none.
-fn asking(order: OrderId, trace: Option<TraceContext>) -> Option<TraceContext> {
-    let parent = trace?;
-    let span = tracing::info_span!("confirm", %order);
-    set_parent(&span, parent);
-    Some(span.in_scope(current_trace).unwrap_or(parent))
+/// The span of an order within the trace of the failure that it is about, until it is asked; votes
+/// are its children. A failure that is not traced has none.
+fn asking(question: &Question, now: Timestamp) -> Option<TraceContext> {
+    let parent = question.trace?;
+    let span = PastSpan {
+        name: "confirm",
+        began: question.asked_at,
+        took: now.since(question.asked_at).to_std(),
+        parent: Some(parent),
+        error: None,
+        attributes: &[("order", &question.order), ("check", &question.check)],
+    };
+    Some(span.tell().unwrap_or(parent))
 }

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use picket_rt::stop::Stop;
-use picket_rt::telemetry::set_parent;
+use picket_rt::telemetry::PastSpan;
 use picket_scheduler_core::command::AdvanceCursor;
 use picket_scheduler_core::command::Command;
 use picket_scheduler_core::state::Consumer;
@@ -49,27 +49,32 @@ pub(crate) async fn run(ctx: Arc<Context>, stop: Stop) {
     delivery.run(&stop).await;
 }
 
-/// Ends the trace that a failing probe began: what became of it.
+/// Tells in the trace that a failing probe began what has become of it: from the first failure to
+/// the decision, and once more to its end.
 fn trace(fact: &Fact) {
     let FactBody::Incident(incident) = &fact.body else {
         return;
     };
-    let Some(context) = incident.trace else {
+    let Some(parent) = incident.trace else {
         return;
     };
-    let verdict = incident.verdict.map_or("none", Verdict::name);
-    let ended = incident.ended_at.is_some();
-    let span = tracing::info_span!(
-        "incident",
-        incident = %incident.id,
-        endpoint = %incident.check.endpoint,
-        state = incident.state.name(),
-        reason = incident.reason.name(),
-        verdict,
-        ended,
-    );
-    set_parent(&span, context);
-    span.in_scope(|| tracing::debug!(fact = %fact.seq, "decided"));
+    let until = incident.ended_at.unwrap_or(fact.at);
+    let span = PastSpan {
+        name: "incident",
+        began: incident.started_at,
+        took: until.since(incident.started_at).to_std(),
+        parent: Some(parent),
+        error: None,
+        attributes: &[
+            ("incident", &incident.id),
+            ("endpoint", &incident.check.endpoint),
+            ("state", &incident.state.name()),
+            ("reason", &incident.reason.name()),
+            ("verdict", &incident.verdict.map_or("none", Verdict::name)),
+            ("ended", &incident.ended_at.is_some()),
+        ],
+    };
+    let _last = span.tell();
 }
 
 struct Delivery {

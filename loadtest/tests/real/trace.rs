@@ -39,8 +39,20 @@ pub(crate) async fn a_failure_is_followed() -> anyhow::Result<()> {
     if let Err(error) = world.run_and_judge().await {
         anyhow::bail!("{error:#}\n{}", world.mesh.logs());
     }
-    world.mesh.stop().await?;
-    std::fs::remove_dir_all(&world.dir)?;
+    let World {
+        dir,
+        collector,
+        mesh,
+        ..
+    } = world;
+    mesh.stop().await?;
+    std::fs::remove_dir_all(&dir)?;
+    // Whoever stops sends what it still has, so this is all that was ever told.
+    let traces = collector.traces().len();
+    ensure!(
+        traces == ENDPOINTS,
+        "{traces} traces of {ENDPOINTS} failures"
+    );
     Ok(())
 }
 
@@ -66,7 +78,7 @@ impl World {
     }
 
     async fn run_and_judge(&mut self) -> anyhow::Result<()> {
-        self.wait_for_probes().await?;
+        self.wait_for_probes(ENDPOINTS).await?;
         ensure!(
             self.collector.traces().is_empty(),
             "nothing failed, and yet there is {:?}",
@@ -88,18 +100,20 @@ impl World {
                 .map_err(|error| format!("{error:#}")))
         })
         .await?;
-        self.judge_sockets()
+        self.judge_sockets()?;
+        // By now everything has failed again and again, which is no news.
+        self.wait_for_probes(4 * ENDPOINTS).await
     }
 
-    /// Every agent has probed something, so that an outage is a change of mind.
-    async fn wait_for_probes(&self) -> anyhow::Result<()> {
-        wait_for("the first probes", COUNTED_WITHIN, async || {
+    /// Until so many probes were made, by all agents together.
+    async fn wait_for_probes(&self, wanted: usize) -> anyhow::Result<()> {
+        wait_for("probes", COUNTED_WITHIN, async || {
             let mut probed = 0;
             for agent in AGENTS {
                 let metrics = Metrics::of_agent(&self.socket(agent)).await?;
                 probed += metrics.measured("picket_agent_lateness_seconds")?;
             }
-            Ok(if probed >= ENDPOINTS as u64 {
+            Ok(if probed >= wanted as u64 {
                 Ok(())
             } else {
                 Err(format!("{probed} probes"))

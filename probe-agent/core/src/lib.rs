@@ -40,3 +40,15 @@ pub enum Attempt {
     /// The schedulers asked for a second opinion.
     Vote,
 }
+
+impl Attempt {
+    /// Its word in telemetry.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Scheduled => "scheduled",
+            Self::Retry => "retry",
+            Self::Vote => "vote",
+        }
+    }
+}

@@ -19,7 +19,7 @@ use tracing_subscriber::{Layer, fmt};
 
 pub use metrics_text::Metrics;
 pub use serve::{ServeMetricsError, serve_metrics_unix};
-pub use trace::{current_trace, set_parent};
+pub use trace::PastSpan;
 
 /// How long the last spans may take to leave: a process that stops must not wait for a collector.
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(2);
@@ -137,8 +137,10 @@ pub fn init(
 ) -> Result<Telemetry, TelemetryError> {
     let filter = filter(&settings.log)?;
     let export = trace::Export::start(service, instance, settings)?;
+    if let Some(export) = &export {
+        export.install();
+    }
     tracing_subscriber::registry()
-        .with(export.as_ref().map(trace::Export::layer))
         .with(lines(settings.format).with_filter(filter))
         .try_init()
         .map_err(TelemetryError::LogsTwice)?;

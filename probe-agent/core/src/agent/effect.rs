@@ -29,6 +29,8 @@ pub enum Effect {
         attempt: Attempt,
         /// The trace to continue.
         trace: Option<TraceContext>,
+        /// Whether the schedulers believe that it fails: one more failure is then no news.
+        believed_failing: bool,
     },
     /// Connect to a member and open the control stream; answer with [`crate::Input::Connected`]
     /// or [`crate::Input::Disconnected`].

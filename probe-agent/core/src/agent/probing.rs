@@ -78,6 +78,8 @@ pub(super) struct Own {
     part: PartId,
     index: usize,
     live: Option<LivePlace>,
+    /// Whether it was believed to fail when it was due.
+    believed_failing: bool,
 }
 
 impl Agent {
@@ -159,6 +161,7 @@ impl Agent {
         }
         let spec = holding.checks.spec(index);
         let class = Class::from(mind.pace);
+        let believed_failing = mind.told == Seen::Failing;
         match self.admission.take(class, Destination::of(&spec)) {
             Ok(place) => {
                 mind.busy = Busy::Probing;
@@ -169,6 +172,7 @@ impl Agent {
                     part,
                     index,
                     live,
+                    believed_failing,
                 });
                 let flight = Flight::new(spec, place, at, purpose);
                 self.launch(flight, Attempt::Scheduled, None, effects);
@@ -187,12 +191,14 @@ impl Agent {
         let ticket = Ticket(self.next_ticket);
         self.next_ticket += 1;
         let (spec, due) = (flight.spec.clone(), flight.due);
+        let believed_failing = matches!(flight.purpose, Purpose::Own(own) if own.believed_failing);
         effects.push(Effect::Probe {
             ticket,
             spec,
             due,
             attempt,
             trace,
+            believed_failing,
         });
         self.flights.insert(ticket, flight);
     }

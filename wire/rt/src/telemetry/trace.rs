@@ -1,27 +1,27 @@
 //! Spans that leave over OTLP, and the context that ties a probe to its incident.
 //!
-//! The exporter has a runtime of its own, so that the last spans can still leave when the
-//! process's own tasks have ended.
+//! What is worth a span is known only when it is over: a probe that went as ever leaves none. So
+//! spans are told afterwards, with their beginning and their end, and nothing is prepared for those
+//! that never will be. The exporter has a runtime of its own, so that the last spans can still
+//! leave when the process's own tasks have ended.
 
-use std::time::Duration;
+use std::fmt;
+use std::sync::OnceLock;
+use std::time::{Duration, SystemTime};
 
 use opentelemetry::trace::{
-    SpanContext, SpanId, TraceContextExt, TraceFlags, TraceId, TraceState, TracerProvider,
+    Span as _, SpanBuilder, SpanContext, SpanId, Status, TraceContextExt, TraceFlags, TraceId,
+    TraceState, Tracer as _, TracerProvider,
 };
 use opentelemetry::{Context, KeyValue};
 use opentelemetry_otlp::{SpanExporter, WithExportConfig};
 use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::trace::{
-    BatchConfigBuilder, BatchSpanProcessor, Sampler, SdkTracerProvider,
+    BatchConfigBuilder, BatchSpanProcessor, Sampler, SdkTracer, SdkTracerProvider,
 };
 use picket_wire::evidence::TraceContext;
+use picket_wire::time::Timestamp;
 use tokio::runtime::Runtime;
-use tracing::Span;
-use tracing::level_filters::LevelFilter;
-use tracing_opentelemetry::OpenTelemetrySpanExt;
-use tracing_subscriber::Layer;
-use tracing_subscriber::filter::Targets;
-use tracing_subscriber::registry::LookupSpan;
 
 use super::{TelemetryError, TelemetrySettings};
 use crate::build_info;
@@ -41,6 +41,9 @@ const EXPORT_EVERY: Duration = Duration::from_secs(2);
 
 /// The name of our instrumentation in every span.
 const SCOPE: &str = "picket";
+
+/// Where spans are told; empty when no collector is configured.
+static TRACER: OnceLock<SdkTracer> = OnceLock::new();
 
 /// The way out for spans.
 #[derive(Debug)]
@@ -78,16 +81,14 @@ impl Export {
         Ok(Some(Self { provider, runtime }))
     }
 
-    /// Turns spans of our own code into OpenTelemetry spans. The exporter's own crates are left
-    /// out: their spans would make new spans without end.
-    pub(super) fn layer<S>(&self) -> impl Layer<S> + use<S>
-    where
-        S: tracing::Subscriber + for<'a> LookupSpan<'a>,
-    {
-        let ours = Targets::new().with_target("picket", LevelFilter::INFO);
-        tracing_opentelemetry::layer()
-            .with_tracer(self.provider.tracer(SCOPE))
-            .with_filter(ours)
+    /// Takes the process's spans from now on.
+    pub(super) fn install(&self) {
+        // There is one exporter per process; a second one would only be made by a test.
+        let _first = TRACER.set(self.tracer());
+    }
+
+    fn tracer(&self) -> SdkTracer {
+        self.provider.tracer(SCOPE)
     }
 
     /// Sends what is left, for at most `timeout`.
@@ -138,21 +139,65 @@ fn exporter(
         .build()
 }
 
-/// The context of the current span, to be sent along; `None` when it is not traced.
-#[must_use]
-pub fn current_trace() -> Option<TraceContext> {
-    let context = Span::current().context();
-    let span = context.span();
-    let own = span.span_context();
-    (own.is_valid() && own.is_sampled()).then(|| TraceContext {
-        trace: own.trace_id().to_bytes(),
-        span: own.span_id().to_bytes(),
-    })
+/// Something that was done, told when it is over.
+pub struct PastSpan<'a> {
+    /// What was done; one of a small set of words.
+    pub name: &'static str,
+    /// When it began.
+    pub began: Timestamp,
+    /// How long it took.
+    pub took: Duration,
+    /// The span that it is part of; without one a trace begins.
+    pub parent: Option<TraceContext>,
+    /// Why it went wrong, when it did.
+    pub error: Option<&'static str>,
+    /// What else is known; turned into text only where somebody listens.
+    pub attributes: &'a [(&'static str, &'a dyn fmt::Display)],
 }
 
-/// Makes `span` continue a trace that began elsewhere. Works until the span is first entered;
-/// without a collector it does nothing.
-pub fn set_parent(span: &Span, parent: TraceContext) {
+impl fmt::Debug for PastSpan<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct(self.name).finish_non_exhaustive()
+    }
+}
+
+impl PastSpan<'_> {
+    /// Tells it; returns the context to send along with what comes of it. `None` when no collector
+    /// is configured, or when its trace is not one of those that are kept.
+    #[must_use = "the context ties what comes of it to this"]
+    pub fn tell(&self) -> Option<TraceContext> {
+        self.tell_to(TRACER.get()?)
+    }
+
+    fn tell_to(&self, tracer: &SdkTracer) -> Option<TraceContext> {
+        let began = instant(self.began);
+        let attributes = self.attributes.iter();
+        let builder = SpanBuilder::from_name(self.name)
+            .with_start_time(began)
+            .with_attributes(attributes.map(|(key, value)| KeyValue::new(*key, value.to_string())));
+        let mut span = tracer.build_with_context(builder, &inside(self.parent));
+        if let Some(error) = self.error {
+            span.set_status(Status::error(error));
+        }
+        span.end_with_timestamp(began + self.took);
+        let own = span.span_context();
+        (own.is_valid() && own.is_sampled()).then(|| TraceContext {
+            trace: own.trace_id().to_bytes(),
+            span: own.span_id().to_bytes(),
+        })
+    }
+}
+
+/// What was done before 1970 is told as done then.
+fn instant(at: Timestamp) -> SystemTime {
+    SystemTime::UNIX_EPOCH + Duration::from_millis(u64::try_from(at.0).unwrap_or(0))
+}
+
+/// Only what is kept is sent along, so a parent from elsewhere is always kept.
+fn inside(parent: Option<TraceContext>) -> Context {
+    let Some(parent) = parent else {
+        return Context::new();
+    };
     let context = SpanContext::new(
         TraceId::from_bytes(parent.trace),
         SpanId::from_bytes(parent.span),
@@ -160,9 +205,7 @@ pub fn set_parent(span: &Span, parent: TraceContext) {
         true,
         TraceState::default(),
     );
-    if let Err(error) = span.set_parent(Context::new().with_remote_span_context(context)) {
-        tracing::trace!(%error, "the span does not continue its trace");
-    }
+    Context::new().with_remote_span_context(context)
 }
 
 #[cfg(test)]
@@ -170,28 +213,25 @@ mod tests {
     use std::io::Read;
 
     use super::*;
-    use tracing_subscriber::layer::SubscriberExt;
 
-    #[test]
-    fn a_span_continues_the_trace_it_was_given() {
-        let provider = SdkTracerProvider::builder().build();
-        let layer = tracing_opentelemetry::layer().with_tracer(provider.tracer(SCOPE));
-        let subscriber = tracing_subscriber::registry().with(layer);
-        tracing::subscriber::with_default(subscriber, || {
-            let parent = TraceContext {
-                trace: [7; 16],
-                span: [9; 8],
-            };
-            let span = tracing::info_span!("confirm");
-            set_parent(&span, parent);
-            let own = span.in_scope(current_trace).expect("the span is sampled");
-            assert_eq!(own.trace, parent.trace);
-            assert_ne!(own.span, parent.span);
-        });
+    const PARENT: TraceContext = TraceContext {
+        trace: [7; 16],
+        span: [9; 8],
+    };
+
+    fn probe(parent: Option<TraceContext>) -> PastSpan<'static> {
+        PastSpan {
+            name: "probe",
+            began: Timestamp(1_000),
+            took: Duration::from_millis(5),
+            parent,
+            error: Some("connect_refused"),
+            attributes: &[("check", &"chk_1")],
+        }
     }
 
-    #[test]
-    fn a_finished_span_leaves_for_the_collector_before_the_flush_is_over() {
+    /// A collector that takes connections and says nothing, and an exporter that sends to it.
+    fn silent() -> (std::net::TcpListener, Export) {
         let collector = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
         let addr = collector.local_addr().expect("it is bound");
         let otlp = Some(format!("http://{addr}"));
@@ -199,16 +239,34 @@ mod tests {
             otlp,
             ..TelemetrySettings::default()
         };
-        let export = Export::start("picket-test", "one", &settings)
-            .expect("valid")
-            .expect("configured");
-        let subscriber = tracing_subscriber::registry().with(export.layer());
-        tracing::subscriber::with_default(subscriber, || {
-            tracing::info_span!(target: "picket_test", "probe")
-                .in_scope(|| assert!(current_trace().is_some()));
-            tracing::info_span!(target: "h2", "noise")
-                .in_scope(|| assert!(current_trace().is_none()));
-        });
+        let export = Export::start("picket-test", "one", &settings);
+        (collector, export.expect("valid").expect("configured"))
+    }
+
+    #[test]
+    fn a_span_continues_the_trace_it_was_given() {
+        let provider = SdkTracerProvider::builder().build();
+        let tracer = provider.tracer(SCOPE);
+        let own = probe(Some(PARENT)).tell_to(&tracer).expect("it is kept");
+        assert_eq!(own.trace, PARENT.trace);
+        assert_ne!(own.span, PARENT.span);
+        let other = probe(None).tell_to(&tracer).expect("it is kept");
+        assert_ne!(other.trace, PARENT.trace);
+    }
+
+    #[test]
+    fn a_trace_that_is_not_kept_gives_nothing_to_send_along() {
+        let none = Sampler::ParentBased(Box::new(Sampler::TraceIdRatioBased(0.0)));
+        let provider = SdkTracerProvider::builder().with_sampler(none).build();
+        let tracer = provider.tracer(SCOPE);
+        assert_eq!(probe(None).tell_to(&tracer), None);
+        assert!(probe(Some(PARENT)).tell_to(&tracer).is_some());
+    }
+
+    #[test]
+    fn a_finished_span_leaves_for_the_collector_before_the_flush_is_over() {
+        let (collector, export) = silent();
+        assert!(probe(None).tell_to(&export.tracer()).is_some());
         // Nobody answers it, so the flush ends by its deadline; what counts is that it was tried.
         export.flush(Duration::from_secs(1));
         let (mut stream, _) = collector.accept().expect("the exporter has dialled");
@@ -219,23 +277,12 @@ mod tests {
 
     #[test]
     fn nobody_waits_for_a_collector_that_does_not_answer() {
-        let collector = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
-        let addr = collector.local_addr().expect("it is bound");
-        let otlp = Some(format!("http://{addr}"));
-        let settings = TelemetrySettings {
-            otlp,
-            ..TelemetrySettings::default()
-        };
-        let export = Export::start("picket-test", "one", &settings)
-            .expect("valid")
-            .expect("configured");
-        let subscriber = tracing_subscriber::registry().with(export.layer());
+        let (_collector, export) = silent();
+        let tracer = export.tracer();
         let began = std::time::Instant::now();
-        tracing::subscriber::with_default(subscriber, || {
-            for _ in 0..4 * QUEUE_MAX {
-                tracing::info_span!(target: "picket_test", "probe").in_scope(|| {});
-            }
-        });
+        for _ in 0..4 * QUEUE_MAX {
+            assert!(probe(None).tell_to(&tracer).is_some());
+        }
         assert!(
             began.elapsed() < EXPORT_TIMEOUT,
             "some span waited for an export to end"
@@ -245,14 +292,6 @@ mod tests {
 
     #[test]
     fn without_a_collector_there_is_no_trace() {
-        let span = tracing::info_span!("probe");
-        set_parent(
-            &span,
-            TraceContext {
-                trace: [7; 16],
-                span: [9; 8],
-            },
-        );
-        assert_eq!(span.in_scope(current_trace), None);
+        assert_eq!(probe(Some(PARENT)).tell(), None);
     }
 }
