@@ -483,3 +483,31 @@ fn code_named_in_pages_exists() {
     }
     report("a path in a page exists", &offences);
 }
+
+/// Words in quotes that are names of metrics; the names of our packages have hyphens.
+fn metrics_named(text: &str, quote: char) -> BTreeSet<String> {
+    let is_name = |word: &&str| {
+        word.starts_with("picket_") && word.chars().all(|c| c.is_ascii_lowercase() || c == '_')
+    };
+    text.split(quote)
+        .filter(is_name)
+        .map(str::to_owned)
+        .collect()
+}
+
+#[test]
+fn every_metric_is_in_the_operators_page_and_no_other() {
+    let made: BTreeSet<String> = tree(".rs")
+        .iter()
+        .filter(|(path, _)| path.contains("/src/") && !path.starts_with("loadtest/"))
+        .flat_map(|(_, text)| metrics_named(production(text), '"'))
+        .collect();
+    let page = fs::read_to_string(root().join("docs/operations.md")).unwrap();
+    let told = metrics_named(&page, '`');
+    assert!(made.len() > 40, "{made:?}");
+    let offences: Vec<String> = made.symmetric_difference(&told).cloned().collect();
+    report(
+        "docs/operations.md tells of exactly the metrics there are",
+        &offences,
+    );
+}
