@@ -22,11 +22,14 @@ mod webhooks;
 
 use std::sync::Arc;
 
-use axum::extract::DefaultBodyLimit;
+use axum::extract::{DefaultBodyLimit, MatchedPath, Request};
+use axum::middleware::{self, Next};
+use axum::response::Response;
 use axum::routing::get;
 use axum::{Json, Router};
 use picket_rt::stop::Stop;
 use picket_scheduler_core::reply::Reply;
+use tracing::Instrument as _;
 use utoipa::OpenApi;
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
 use utoipa_axum::router::OpenApiRouter;
@@ -97,7 +100,8 @@ fn router(ctx: Arc<Context>) -> Router {
     let (api, _) = OpenApiRouter::new()
         .nest("/api/v1", routes())
         .split_for_parts();
-    api.route("/api/v1/openapi.json", get(async || Json(openapi())))
+    api.route_layer(middleware::from_fn(traced))
+        .route("/api/v1/openapi.json", get(async || Json(openapi())))
         .route("/healthz", get(health::alive))
         .route("/readyz", get(health::ready))
         .route("/metrics", get(health::metrics))
@@ -105,6 +109,20 @@ fn router(ctx: Arc<Context>) -> Router {
             ApiError::not_found(format!("no route {}", uri.path()))
         })
         .with_state(ctx)
+}
+
+/// A span around each answer; it ends when the head is ready, not when the last byte was read.
+async fn traced(request: Request, next: Next) -> Response {
+    let route = request.extensions().get::<MatchedPath>();
+    let span = tracing::info_span!(
+        "api",
+        method = request.method().as_str(),
+        route = route.map_or("", MatchedPath::as_str),
+        status = tracing::field::Empty,
+    );
+    let response = next.run(request).instrument(span.clone()).await;
+    span.record("status", response.status().as_u16());
+    response
 }
 
 /// Serves the API until `stop`.

@@ -15,6 +15,7 @@ use std::sync::Arc;
 
 use picket_wire::time::{Span, Timestamp};
 use rcgen::{KeyPair, PublicKeyData};
+use ring::hmac;
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use x509_parser::prelude::{FromDer, X509Certificate};
@@ -103,6 +104,15 @@ pub enum SignError {
 }
 
 impl Identity {
+    /// A secret of its own for each `purpose`, the same in every process that holds this identity.
+    pub(crate) fn secret(&self, purpose: &[u8]) -> [u8; 32] {
+        let key = hmac::Key::new(hmac::HMAC_SHA256, self.key.secret_pkcs8_der());
+        let tag = hmac::sign(&key, purpose);
+        tag.as_ref()
+            .try_into()
+            .expect("a tag of HMAC-SHA256 has 32 bytes")
+    }
+
     /// Puts together what belongs together.
     pub(crate) fn new(
         certificate: CertificateDer<'static>,

@@ -24,6 +24,8 @@ use picket_wire::id::MemberId;
 use quinn::{
     ClientConfig, Connection, ConnectionError, Endpoint, EndpointConfig, Incoming, VarInt,
 };
+use quinn_proto::HashedConnectionIdGenerator;
+use ring::hmac;
 
 use crate::identity::{Identity, Peer, PeerError, key_fingerprint_of, member_name, peer_of};
 
@@ -49,6 +51,9 @@ pub const PRIORITY_BLOB: i32 = 0;
 /// Priority of rollups: they may be hours old and can wait.
 pub const PRIORITY_ROLLUP: i32 = -10;
 
+/// Least time between two resets that a process sends to peers of its former life: a fleet of ten
+/// thousand is told within ten seconds, and nobody can make it send more.
+const RESET_EVERY: Duration = Duration::from_millis(1);
 /// How long a listener gives a handshake: three tries over a slow line.
 const ACCEPT_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a dialler tries: less than an idle link lives, so that another member gets its turn.
@@ -220,7 +225,7 @@ impl Mesh {
     pub fn bind(addr: SocketAddr, identity: &Identity) -> Result<Self, BindError> {
         let (dialler, listener) = configs(identity)?;
         let endpoint = socket::open(addr)
-            .and_then(|socket| endpoint(listener, socket))
+            .and_then(|socket| endpoint(settings(identity), listener, socket))
             .map_err(|source| BindError::Socket { addr, source })?;
         Ok(Self {
             endpoint,
@@ -374,16 +379,26 @@ fn configs(identity: &Identity) -> Result<(ClientConfig, Option<quinn::ServerCon
     Ok((dialler, listener))
 }
 
+/// A process that was killed and is back knows none of its connections. Its connection ids and reset
+/// tokens come from its identity, so that it can tell the peers so at their next packet; otherwise
+/// they would talk to nobody until the links are idle for too long.
+fn settings(identity: &Identity) -> EndpointConfig {
+    let reset_key = hmac::Key::new(hmac::HMAC_SHA256, &identity.secret(b"quic stateless reset"));
+    let [a, b, c, d, e, f, g, h, ..] = identity.secret(b"quic connection ids");
+    let ids = u64::from_le_bytes([a, b, c, d, e, f, g, h]);
+    let mut settings = EndpointConfig::new(Arc::new(reset_key));
+    settings
+        .cid_generator(move || Box::new(HashedConnectionIdGenerator::from_key(ids)))
+        .min_reset_interval(RESET_EVERY);
+    settings
+}
+
 fn endpoint(
+    settings: EndpointConfig,
     listener: Option<quinn::ServerConfig>,
     socket: std::net::UdpSocket,
 ) -> io::Result<Endpoint> {
-    Endpoint::new(
-        EndpointConfig::default(),
-        listener,
-        socket,
-        Arc::new(quinn::TokioRuntime),
-    )
+    Endpoint::new(settings, listener, socket, Arc::new(quinn::TokioRuntime))
 }
 
 async fn dial(

@@ -141,6 +141,7 @@ pub fn init(
         export.install();
     }
     tracing_subscriber::registry()
+        .with(export.as_ref().map(trace::Export::layer))
         .with(lines(settings.format).with_filter(filter))
         .try_init()
         .map_err(TelemetryError::LogsTwice)?;

@@ -53,7 +53,7 @@ pub async fn connect_to_enrol(
         SocketAddr::V6(_) => SocketAddr::from((Ipv6Addr::UNSPECIFIED, 0)),
     };
     let endpoint = socket::open(local)
-        .and_then(|socket| endpoint(None, socket))
+        .and_then(|socket| endpoint(quinn::EndpointConfig::default(), None, socket))
         .map_err(ConnectError::Socket)?;
     // The socket stays open until the connection is closed, whoever holds the endpoint.
     let connection = dial(&endpoint, config, addr, ANY_MEMBER).await?;

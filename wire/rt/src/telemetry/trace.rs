@@ -1,9 +1,10 @@
 //! Spans that leave over OTLP, and the context that ties a probe to its incident.
 //!
-//! What is worth a span is known only when it is over: a probe that went as ever leaves none. So
-//! spans are told afterwards, with their beginning and their end, and nothing is prepared for those
-//! that never will be. The exporter has a runtime of its own, so that the last spans can still
-//! leave when the process's own tasks have ended.
+//! Spans of `tracing` that stand around work, such as an answer of the API, leave as they are.
+//! Whether a probe or an order is worth a span is known only when it is over: one that went as ever
+//! leaves none. Those are told afterwards, with their beginning and their end, and nothing is
+//! prepared for the many that never will be. The exporter has a runtime of its own, so that the last
+//! spans can still leave when the process's own tasks have ended.
 
 use std::fmt;
 use std::sync::OnceLock;
@@ -22,6 +23,10 @@ use opentelemetry_sdk::trace::{
 use picket_wire::evidence::TraceContext;
 use picket_wire::time::Timestamp;
 use tokio::runtime::Runtime;
+use tracing::level_filters::LevelFilter;
+use tracing_subscriber::Layer;
+use tracing_subscriber::filter::Targets;
+use tracing_subscriber::registry::LookupSpan;
 
 use super::{TelemetryError, TelemetrySettings};
 use crate::build_info;
@@ -81,7 +86,19 @@ impl Export {
         Ok(Some(Self { provider, runtime }))
     }
 
-    /// Takes the process's spans from now on.
+    /// Lets spans of our own code leave. The exporter's own crates are left out: their spans would
+    /// make new spans without end.
+    pub(super) fn layer<S>(&self) -> impl Layer<S> + use<S>
+    where
+        S: tracing::Subscriber + for<'a> LookupSpan<'a>,
+    {
+        let ours = Targets::new().with_target("picket", LevelFilter::INFO);
+        tracing_opentelemetry::layer()
+            .with_tracer(self.tracer())
+            .with_filter(ours)
+    }
+
+    /// Takes the process's past spans from now on.
     pub(super) fn install(&self) {
         // There is one exporter per process; a second one would only be made by a test.
         let _first = TRACER.set(self.tracer());

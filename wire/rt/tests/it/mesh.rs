@@ -49,6 +49,46 @@ async fn a_member_dials_and_listens_on_one_socket() {
 }
 
 #[tokio::test]
+async fn a_member_that_was_killed_and_is_back_resets_its_former_links() {
+    let authority = authority();
+    let (identity, dialler) = (member(&authority, 1), bind(&agent(&authority, 7)));
+    let former_life = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .enable_all()
+        .build()
+        .unwrap();
+    let own = identity.clone();
+    let listener = former_life.spawn(async move { bind(&own) }).await.unwrap();
+    let addr = listener.local_addr().unwrap();
+    let accepting = former_life.spawn(async move { (accept(&listener).await, listener) });
+    let near = soon(dialler.connect(addr, MemberId(1))).await.unwrap();
+    let far = accepting.await.unwrap();
+    // Nothing that runs there can say good-bye any more.
+    former_life.shutdown_background();
+    drop(far);
+    let _back = soon(async {
+        loop {
+            if let Ok(back) = Mesh::bind(addr, &identity) {
+                break back;
+            }
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    send_uni(&near.connection, PRIORITY_EVIDENCE, &message(100))
+        .await
+        .unwrap();
+    let began = std::time::Instant::now();
+    let reason = soon(near.connection.closed()).await;
+    assert_eq!(
+        reason,
+        ConnectionError::Reset,
+        "after {:?}",
+        began.elapsed()
+    );
+}
+
+#[tokio::test]
 async fn a_member_that_is_not_the_expected_one_is_refused() {
     let authority = authority();
     let (listener, dialler) = (bind(&member(&authority, 1)), bind(&agent(&authority, 7)));
