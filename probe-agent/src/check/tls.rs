@@ -7,6 +7,8 @@
 //!
 //! Key exchange is X25519 first and classical only: a client hello with a post-quantum share fills
 //! two segments, which some servers and middleboxes drop, and that is not an outage of the site.
+//! Suites with SHA-256 come first, as in browsers: processors have instructions for it, and a
+//! handshake hashes more than it encrypts.
 
 mod certificate;
 mod session;
@@ -21,11 +23,14 @@ use picket_wire::reason::Reason;
 use picket_wire::time::{Span, Timestamp};
 use rustls::client::Resumption;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::crypto::{CryptoProvider, ring, verify_tls12_signature, verify_tls13_signature};
+use rustls::crypto::hash::HashAlgorithm;
+use rustls::crypto::{
+    CipherSuiteCommon, CryptoProvider, ring, verify_tls12_signature, verify_tls13_signature,
+};
 use rustls::time_provider::TimeProvider;
 use rustls::{
     CertificateError, ClientConfig, DigitallySignedStruct, HandshakeKind, OtherError,
-    SignatureScheme,
+    SignatureScheme, SupportedCipherSuite,
 };
 use rustls_pki_types::{CertificateDer, ServerName, TrustAnchor, UnixTime};
 use tokio::net::TcpStream;
@@ -222,7 +227,16 @@ fn classical_provider() -> CryptoProvider {
         ring::kx_group::SECP256R1,
         ring::kx_group::SECP384R1,
     ];
+    // Stable: among suites of one hash the provider's order stays.
+    provider.cipher_suites.sort_by_key(|suite| match suite {
+        SupportedCipherSuite::Tls13(suite) => !hashes_with_sha256(&suite.common),
+        SupportedCipherSuite::Tls12(suite) => !hashes_with_sha256(&suite.common),
+    });
     provider
+}
+
+fn hashes_with_sha256(suite: &CipherSuiteCommon) -> bool {
+    suite.hash_provider.algorithm() == HashAlgorithm::SHA256
 }
 
 fn client_config(
