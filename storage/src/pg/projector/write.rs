@@ -1,6 +1,6 @@
 //! The statements that write a batch's rows.
 //!
-//! What is only appended goes by COPY; what replaces an earlier row goes by one upsert over
+//! What is only appended goes by COPY; what replaces an earlier row goes by one statement over
 //! `unnest`ed columns. Everything is prepared once per connection.
 
 use std::pin::pin;
@@ -76,12 +76,22 @@ fn reason_code(transition: &Transition) -> Option<i16> {
     transition.reason.map(|reason| i16::from(reason.code()))
 }
 
+/// Nobody else writes this table while the cursor's row is locked, so that a plain update and an
+/// insert of what it did not find will do: an upsert locks each row before it updates it, which
+/// costs half as much again.
 const STATES: &str = "
+    WITH news AS (
+        SELECT * FROM unnest($1::bigint[], $2::integer[], $3::bigint[], $4::smallint[],
+            $5::bigint[], $6::smallint[], $7::bigint[], $8::bigint[])
+            AS news (endpoint, shard, site, state, since, reason, incident, seq)
+    ), known AS (
+        UPDATE endpoint_state AS stored SET state = news.state, since = news.since,
+            reason = news.reason, incident = news.incident, seq = news.seq
+        FROM news WHERE stored.endpoint = news.endpoint AND stored.shard = news.shard
+        RETURNING stored.endpoint
+    )
     INSERT INTO endpoint_state (endpoint, shard, site, state, since, reason, incident, seq)
-    SELECT * FROM unnest($1::bigint[], $2::integer[], $3::bigint[], $4::smallint[], $5::bigint[],
-        $6::smallint[], $7::bigint[], $8::bigint[])
-    ON CONFLICT (endpoint, shard) DO UPDATE SET state = excluded.state, since = excluded.since,
-        reason = excluded.reason, incident = excluded.incident, seq = excluded.seq";
+    SELECT * FROM news WHERE endpoint NOT IN (SELECT endpoint FROM known)";
 
 async fn states(tx: &Transaction<'_>, rows: &Rows<'_>, shards: u32) -> Result<(), PgError> {
     if rows.states.is_empty() {
