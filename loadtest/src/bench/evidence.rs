@@ -22,6 +22,8 @@ use picket_scheduler_core::command::{
 use picket_scheduler_core::reply::Reply;
 use picket_scheduler_core::state::Consumer;
 use picket_wire::blob::{ShardCatalogue, encode_blob};
+use picket_wire::check::http::HttpSpec;
+use picket_wire::check::{Cadence, CheckKind, CheckSpec};
 use picket_wire::codec::encode;
 use picket_wire::dispersal::shard_of;
 use picket_wire::envelope::Head;
@@ -50,6 +52,8 @@ const AGENTS: [(&str, &str); 4] = [
 ];
 /// Batches of each agent in one round, half of them failures and half of them recoveries.
 const BATCHES_EACH: u32 = 20;
+/// Checks in the catalogue for each that fails: no agent's share may be too small for its part.
+const WATCHED_PER_FAILING: usize = 2;
 /// Two looks of the leader's planner, and some air.
 const PLANNED_TWICE: Duration = Duration::from_millis(2_500);
 /// Flushes of four kilobytes in one round.
@@ -106,29 +110,24 @@ impl Storm {
         for (name, region) in AGENTS {
             speakers.push(Speaker::start(leader, name, region).await?);
         }
-        let owners = share_out(leader).await?;
         let n_each = batches_each as usize / 2 * EVIDENCE_BATCH_MAX;
+        let n_watched = WATCHED_PER_FAILING * n_each * AGENTS.len();
         let shards = leader
             .replica
             .read(|state| state.settings.as_ref().map(|s| s.shards));
         let shards = shards.context("a cluster has settings")?;
+        let owners = share_out(leader, shards, n_watched as u64).await?;
         let mut checks: BTreeMap<AgentId, Vec<_>> = BTreeMap::new();
-        for id in 1.. {
+        for id in 1..=n_watched as u64 {
             let slot = slot_of(shard_of(EndpointId(id), shards));
             let &(agent, epoch) = owners.get(&slot).context("every slot has an owner")?;
             let mine = checks.entry(agent).or_default();
             if mine.len() < n_each {
-                let check = CheckRef {
-                    check: CheckId(id),
-                    endpoint: EndpointId(id),
-                    site: SiteId(id),
-                };
-                mine.push((check, slot, epoch));
-            }
-            if checks.len() == speakers.len() && checks.values().all(|mine| mine.len() == n_each) {
-                break;
+                mine.push((reference(id), slot, epoch));
             }
         }
+        let is_full = checks.len() == AGENTS.len() && checks.values().all(|c| c.len() == n_each);
+        ensure!(is_full, "the planner gave some agent too few of the checks");
         let of = |speaker: &Speaker| {
             checks
                 .remove(&speaker.agent)
@@ -160,16 +159,17 @@ impl Storm {
                     secs += started.elapsed().as_secs_f64();
                 }
             }
-            let n_open = leader.replica.read(|state| state.open.len());
-            let expected = if reason.is_some() {
-                self.n_records() as usize / 2
+            let n_open = || leader.replica.read(|state| state.open.len());
+            if reason.is_some() {
+                let (n_open, expected) = (n_open(), self.n_records() as usize / 2);
+                ensure!(
+                    n_open == expected,
+                    "{n_open} verdicts are open, expected {expected}"
+                );
             } else {
-                0
-            };
-            ensure!(
-                n_open == expected,
-                "{n_open} verdicts are open, expected {expected}"
-            );
+                // Those whose order had ended undecided wait for a second vantage; nobody answers.
+                eventually("every verdict closes", || (n_open() == 0).then_some(())).await?;
+            }
         }
         forget(leader).await?;
         Ok(f64::from(self.n_records()) / secs)
@@ -235,18 +235,28 @@ impl Storm {
     }
 }
 
-/// Points every shard at a catalogue and waits until all have owners that stay.
-async fn share_out(leader: &Context) -> anyhow::Result<BTreeMap<ShardSlot, (AgentId, Epoch)>> {
-    let shards = leader
-        .replica
-        .read(|state| state.settings.as_ref().map_or(0, |s| s.shards));
-    let point = |shard| {
-        let (group, shard, version) = (DEFAULT_GROUP, ShardId(shard), CatalogueVersion(1));
+/// Points every shard at its checks, the first `n_checks` that there are, and waits until all
+/// shards have owners that stay.
+async fn share_out(
+    leader: &Context,
+    shards: u32,
+    n_checks: u64,
+) -> anyhow::Result<BTreeMap<ShardSlot, (AgentId, Epoch)>> {
+    let mut checks: BTreeMap<ShardId, Vec<CheckSpec>> = BTreeMap::new();
+    for id in 1..=n_checks {
+        checks
+            .entry(shard_of(EndpointId(id), shards))
+            .or_default()
+            .push(spec(id));
+    }
+    let point = |(shard, checks): (ShardId, Vec<CheckSpec>)| {
+        let (group, version) = (DEFAULT_GROUP, CatalogueVersion(1));
+        let n_checks = u32::try_from(checks.len())?;
         let catalogue = ShardCatalogue {
             group,
             shard,
             version,
-            checks: Vec::new(),
+            checks,
         };
         let blob = leader.blobs.put(encode_blob(&catalogue)?);
         anyhow::Ok(Pointed {
@@ -254,11 +264,12 @@ async fn share_out(leader: &Context) -> anyhow::Result<BTreeMap<ShardSlot, (Agen
             shard,
             version,
             blob,
-            checks: 1_000,
+            checks: n_checks,
             gone: Vec::new(),
         })
     };
-    let pointers = (0..shards).map(point).collect::<Result<_, _>>()?;
+    let pointed: BTreeSet<_> = checks.keys().copied().collect();
+    let pointers = checks.into_iter().map(point).collect::<Result<_, _>>()?;
     let reply = leader
         .replica
         .propose(Command::PointCatalogue(PointCatalogue { pointers }))
@@ -270,8 +281,9 @@ async fn share_out(leader: &Context) -> anyhow::Result<BTreeMap<ShardSlot, (Agen
                 let assignment = state.assignments.get(&slot)?;
                 Some((slot, (assignment.agent?, assignment.epoch)))
             };
-            (0..shards)
-                .map(|shard| owner(slot_of(ShardId(shard))))
+            pointed
+                .iter()
+                .map(|&shard| owner(slot_of(shard)))
                 .collect::<Option<BTreeMap<_, _>>>()
         })
     };
@@ -283,6 +295,26 @@ async fn share_out(leader: &Context) -> anyhow::Result<BTreeMap<ShardSlot, (Agen
         if speakers.len() == AGENTS.len() && owners().as_ref() == Some(&before) {
             return Ok(before);
         }
+    }
+}
+
+const fn reference(id: u64) -> CheckRef {
+    CheckRef {
+        check: CheckId(id),
+        endpoint: EndpointId(id),
+        site: SiteId(id),
+    }
+}
+
+fn spec(id: u64) -> CheckSpec {
+    let host = format!("site-{id}.example");
+    CheckSpec {
+        id: CheckId(id),
+        endpoint: EndpointId(id),
+        site: SiteId(id),
+        cadence: Cadence::from_secs(60).expect("a minute is one of the intervals"),
+        timeout: Span::from_secs(10),
+        kind: CheckKind::Http(HttpSpec::plain(false, host, 80, "/".to_owned())),
     }
 }
 

@@ -26,6 +26,10 @@ use crate::bench::{Effort, cpu};
 /// Checks of one agent, every five minutes: 1,200 results a second.
 const CHECKS: u32 = 360_000;
 const CADENCE_SECS: u32 = 300;
+/// Intervals in one round, and the those before bytes count: in them both ends learn each site's
+/// usual latency. That happens once per agent and leader.
+const INTERVALS: u32 = 8;
+const LEARNT_AFTER: u32 = 3;
 /// Noise of a site's latency, as the standard deviation of its logarithm.
 const SIGMA: f64 = 0.15;
 const SEED: u64 = 7;
@@ -88,13 +92,13 @@ fn take(form: &dyn Form, traffic: &Traffic) -> anyhow::Result<Taken> {
         n_seen == traffic.n_results(),
         "{n_seen} results of {n_results} arrived"
     );
-    // The first interval teaches both ends what to expect; it happens once per agent and leader.
-    let calm = frames.iter().skip(CADENCE_SECS as usize);
-    let n_calm_bytes: usize = calm.map(Vec::len).sum();
+    let n_learning = (LEARNT_AFTER * CADENCE_SECS) as usize;
+    let learnt = frames.iter().skip(n_learning);
+    let n_calm_bytes: usize = learnt.map(Vec::len).sum();
     let n_calm: usize = traffic
         .seconds
         .iter()
-        .skip(CADENCE_SECS as usize)
+        .skip(n_learning)
         .map(|s| s.seen.len())
         .sum();
     Ok(Taken {
@@ -314,7 +318,7 @@ impl Traffic {
             let at = Timestamp(unix_secs.cast_signed() * 1_000);
             Second { at, first, seen }
         };
-        let end = BEGIN_SECS + 3 * u64::from(CADENCE_SECS);
+        let end = BEGIN_SECS + u64::from(INTERVALS * CADENCE_SECS);
         let seconds = (BEGIN_SECS..end).map(second).collect();
         Self {
             order,
