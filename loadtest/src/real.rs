@@ -5,6 +5,7 @@
 
 pub mod api;
 pub mod collector;
+pub mod disk;
 pub mod mesh;
 pub mod metrics;
 pub mod nginx;

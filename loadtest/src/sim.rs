@@ -23,7 +23,7 @@ mod postgres;
 mod queue;
 pub(crate) mod raft;
 mod report;
-mod rng;
+pub mod rng;
 mod scenario;
 mod targets;
 mod trace;

@@ -6,6 +6,7 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use anyhow::Context;
+use picket_wire::api::events::Event;
 use picket_wire::api::status::MeshStatus;
 use picket_wire::id::MemberId;
 use tokio::io::{AsyncBufReadExt, BufReader, Lines};
@@ -18,6 +19,9 @@ use crate::real::api::Api;
 const STAND_WITHIN: Duration = Duration::from_secs(90);
 /// An ordered stop of nine processes.
 const STOP_WITHIN: Duration = Duration::from_secs(60);
+
+/// Between two events of what is past there is next to nothing.
+const EVENTS_END: Duration = Duration::from_secs(3);
 
 /// A running mesh.
 #[derive(Debug)]
@@ -126,11 +130,52 @@ impl Mesh {
         self.apis.iter().map(|(member, api)| (*member, api))
     }
 
-    /// The process id of a part: `mem_1`, `agent-eu`, `postgres`.
+    /// The API of a member.
+    #[must_use]
+    pub fn member(&self, id: MemberId) -> Option<&Api> {
+        self.apis.get(&id)
+    }
+
+    /// Where the mesh keeps its state.
+    #[must_use]
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// Every event there is so far, read as the command line reads the stream.
+    ///
+    /// # Errors
+    /// When the stream cannot be read.
+    pub async fn events(&self) -> anyhow::Result<Vec<Event>> {
+        let mut child = Command::new(crate::real::program("picket")?)
+            .args(["events", "--after", "0", "-o", "ndjson", "--server"])
+            .arg(format!("http://{}", self.api().authority))
+            .arg("--token-file")
+            .arg(self.dir.join("admin.token"))
+            .stdout(Stdio::piped())
+            .kill_on_drop(true)
+            .spawn()?;
+        let stdout = child.stdout.take().context("standard output is piped")?;
+        let mut lines = BufReader::new(stdout).lines();
+        let mut events = Vec::new();
+        // The stream never ends; what was decided before is all there when nothing more comes.
+        while let Ok(line) = tokio::time::timeout(EVENTS_END, lines.next_line()).await {
+            let Some(line) = line? else { break };
+            events.push(serde_json::from_str(&line)?);
+        }
+        child.kill().await?;
+        Ok(events)
+    }
+
+    /// The process id of a part: `mem_1`, `agent-eu`, `postgres`, which starts the server, and
+    /// `postmaster`, which is the server.
     ///
     /// # Errors
     /// When it does not run.
     pub fn pid(&self, part: &str) -> anyhow::Result<u32> {
+        if part == "postmaster" {
+            return postmaster(&self.dir.join("postgres/data"));
+        }
         let marks: &[&str] = match part {
             "postgres" => &["postgres", "--dir"],
             _ => &["run", "--config"],
@@ -180,6 +225,19 @@ impl Mesh {
     pub fn logs(&self) -> String {
         logs(&self.dir)
     }
+}
+
+/// The server that says in `data` that it runs there, if it does.
+fn postmaster(data: &Path) -> anyhow::Result<u32> {
+    let file = std::fs::read_to_string(data.join("postmaster.pid"))?;
+    let pid = file.lines().next().unwrap_or_default().trim().parse()?;
+    let command = std::fs::read(format!("/proc/{pid}/cmdline"))?;
+    let data = data.display().to_string();
+    let serves = command
+        .split(|byte| *byte == 0)
+        .any(|argument| argument == data.as_bytes());
+    anyhow::ensure!(serves, "no Postgres serves {data}");
+    Ok(pid)
 }
 
 async fn wait_until_it_stands(

@@ -7,7 +7,7 @@ use picket_wire::time::Span;
 
 /// One stream: splitmix64 (Steele, Lea, Flood 2014). Spread, not secrecy.
 #[derive(Debug, Clone)]
-pub(crate) struct Rng(u64);
+pub struct Rng(u64);
 
 /// The golden ratio's fraction, by which splitmix64 walks.
 const STEP: u64 = 0x9e37_79b9_7f4a_7c15;
@@ -20,7 +20,8 @@ const fn mix(z: u64) -> u64 {
 
 impl Rng {
     /// The stream of one part of the run that `seed` names.
-    pub(crate) fn new(seed: u64, part: &str, number: u64) -> Self {
+    #[must_use]
+    pub fn new(seed: u64, part: &str, number: u64) -> Self {
         let name = part.bytes().fold(0, |hash, byte| {
             mix(hash ^ u64::from(byte)).wrapping_add(STEP)
         });
@@ -28,33 +29,33 @@ impl Rng {
     }
 
     /// The next 64 bits.
-    pub(crate) const fn draw(&mut self) -> u64 {
+    pub const fn draw(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(STEP);
         mix(self.0)
     }
 
     /// A number below `n`, which is not 0. The bias of the remainder does not matter here.
-    pub(crate) const fn below(&mut self, n: u64) -> u64 {
+    pub const fn below(&mut self, n: u64) -> u64 {
         self.draw() % n
     }
 
     /// A number from `low` to `high`.
-    pub(crate) const fn between(&mut self, low: u64, high: u64) -> u64 {
+    pub const fn between(&mut self, low: u64, high: u64) -> u64 {
         low + self.below(high - low + 1)
     }
 
     /// A time from `low` to `high`.
-    pub(crate) const fn span(&mut self, low: Span, high: Span) -> Span {
+    pub const fn span(&mut self, low: Span, high: Span) -> Span {
         Span(self.between(low.0, high.0))
     }
 
     /// True so many times in a thousand.
-    pub(crate) const fn chance(&mut self, per_mille: u32) -> bool {
+    pub const fn chance(&mut self, per_mille: u32) -> bool {
         self.below(1_000) < per_mille as u64
     }
 
     /// One of `items`, or nothing when there are none.
-    pub(crate) fn pick<'a, T>(&mut self, items: &'a [T]) -> Option<&'a T> {
+    pub fn pick<'a, T>(&mut self, items: &'a [T]) -> Option<&'a T> {
         let n = u64::try_from(items.len()).ok().filter(|&n| n > 0)?;
         items.get(usize::try_from(self.below(n)).ok()?)
     }

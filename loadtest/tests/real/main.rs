@@ -5,6 +5,7 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 mod import;
+mod kill;
 mod outage;
 mod trace;
 
@@ -28,6 +29,11 @@ fn an_outage_is_found_and_told_once_although_the_leader_is_killed() {
 #[test]
 fn an_outage_is_found_and_told_once_although_an_agent_is_killed() {
     play(Meanwhile::AgentDies);
+}
+
+#[test]
+fn killing_any_process_at_any_moment_loses_no_acknowledged_record_and_doubles_none() {
+    kill::kill_and_account();
 }
 
 #[test]

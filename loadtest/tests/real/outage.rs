@@ -8,7 +8,6 @@ use anyhow::{Context, ensure};
 use picket_load::real::mesh::{Mesh, wait_for};
 use picket_load::real::nginx::{self, Nginx};
 use picket_load::real::receiver::Receiver;
-use picket_wire::api::events::Event;
 use picket_wire::api::incidents::{Incident, IncidentExplained};
 use picket_wire::api::instant::Instant;
 use picket_wire::api::sla::Sla;
@@ -273,7 +272,7 @@ impl Outage {
 
     /// Each endpoint went from up over suspicion to down and back, and each step is there once.
     async fn judge_transitions(&self) -> anyhow::Result<()> {
-        let events = self.events().await?;
+        let events = self.mesh.events().await?;
         let mut chains: BTreeMap<EndpointId, Vec<(State, State, Instant)>> = BTreeMap::new();
         let mut facts = BTreeSet::new();
         for event in events {
@@ -313,37 +312,6 @@ impl Outage {
             ensure!(downs == 1, "{endpoint} went down {downs} times: {chain:?}");
         }
         Ok(())
-    }
-
-    /// The whole stream of events, read as the command line reads it.
-    async fn events(&self) -> anyhow::Result<Vec<Event>> {
-        let api = self.mesh.api();
-        let token = self.dir.join("mesh/admin.token");
-        let mut child = tokio::process::Command::new(picket_load::real::program("picket")?)
-            .args([
-                "events",
-                "--after",
-                "0",
-                "-o",
-                "ndjson",
-                "--server",
-                &format!("http://{}", api.authority),
-            ])
-            .arg("--token-file")
-            .arg(token)
-            .stdout(std::process::Stdio::piped())
-            .kill_on_drop(true)
-            .spawn()?;
-        let stdout = child.stdout.take().context("standard output is piped")?;
-        let mut lines = tokio::io::AsyncBufReadExt::lines(tokio::io::BufReader::new(stdout));
-        let mut events = Vec::new();
-        // The stream never ends; it is complete when every endpoint is back and nothing more comes.
-        while let Ok(line) = tokio::time::timeout(Duration::from_secs(3), lines.next_line()).await {
-            let Some(line) = line? else { break };
-            events.push(serde_json::from_str(&line)?);
-        }
-        child.kill().await?;
-        Ok(events)
     }
 
     async fn judge_notifications(&self) -> anyhow::Result<()> {
@@ -500,7 +468,7 @@ impl Outage {
 
 /// Figures for people who read what the tests print.
 #[expect(clippy::print_stderr, reason = "standard error is where a test speaks")]
-fn say(figure: &str) {
+pub(crate) fn say(figure: &str) {
     eprintln!("{figure}");
 }
 
