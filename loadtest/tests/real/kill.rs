@@ -1,9 +1,9 @@
 //! Every kind of process is killed, again and again, while two outages come and go; then the books
 //! are balanced.
 //!
-//! Who is killed when follows from a seed, which is printed; `PICKET_KILL_SEED` repeats it. The
-//! mesh starts a killed process again a second later. One member is away at a time, so that a
-//! majority is always there; agents, and Postgres beside them, are away whenever they are.
+//! Who is killed when follows from a seed; `PICKET_KILL_SEED` chooses another one. The mesh starts a
+//! killed process again a second later. One member is away at a time, so that a majority is always
+//! there; agents, and Postgres beside them, are away whenever they are.
 //!
 //! What is accounted, and how it would fail:
 //! - What an agent was told to forget must be there (`books/lanes.rs`). An ack sent before the
@@ -149,11 +149,15 @@ impl Scene {
     }
 }
 
-/// The seed that was asked for, or another one each time.
+/// Which kills the suite plays. With these, agents once talked to a leader's former life for so long
+/// that an outage went unnoticed.
+const SEED: u64 = 22;
+
+/// The seed that was asked for, or the suite's.
 fn seed() -> anyhow::Result<u64> {
     match std::env::var("PICKET_KILL_SEED") {
         Ok(text) => text.parse().context("PICKET_KILL_SEED"),
-        Err(_) => Ok(nginx::now().0.cast_unsigned() % 1_000_000),
+        Err(_) => Ok(SEED),
     }
 }
 
