@@ -13,9 +13,11 @@ pub mod receiver;
 pub mod sockets;
 
 use std::path::PathBuf;
-use std::process::Command;
 
 use anyhow::Context;
+use rustix::process::{Pid, kill_process};
+
+pub use rustix::process::Signal;
 
 /// A program of this workspace: the folder above the one that test binaries are in.
 ///
@@ -37,11 +39,7 @@ pub fn program(name: &str) -> anyhow::Result<PathBuf> {
 ///
 /// # Errors
 /// When there is no such process.
-pub fn signal(pid: u32, name: &str) -> anyhow::Result<()> {
-    let status = Command::new("kill")
-        .args([&format!("-{name}"), &pid.to_string()])
-        .status()
-        .context("run kill")?;
-    anyhow::ensure!(status.success(), "no process {pid} takes {name}");
-    Ok(())
+pub fn signal(pid: u32, signal: Signal) -> anyhow::Result<()> {
+    let id = Pid::from_raw(pid.cast_signed()).context("zero is no process")?;
+    kill_process(id, signal).with_context(|| format!("send {signal:?} to process {pid}"))
 }

@@ -206,7 +206,7 @@ impl Mesh {
     /// When a process stays behind or the mesh ended badly.
     pub async fn stop(mut self) -> anyhow::Result<()> {
         let pid = self.child.id().context("the mesh runs")?;
-        crate::real::signal(pid, "INT")?;
+        crate::real::signal(pid, crate::real::Signal::INT)?;
         tokio::time::timeout(STOP_WITHIN, self.child.wait())
             .await
             .context("the mesh does not stop")??;

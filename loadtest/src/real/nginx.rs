@@ -89,7 +89,7 @@ impl Nginx {
     /// When it does not stop.
     pub fn down(&mut self) -> anyhow::Result<Timestamp> {
         let mut child = self.child.take().context("nginx runs")?;
-        super::signal(child.id(), "TERM")?;
+        super::signal(child.id(), super::Signal::TERM)?;
         child.wait()?;
         anyhow::ensure!(
             std::net::TcpStream::connect(self.address).is_err(),
@@ -103,7 +103,7 @@ impl Nginx {
 impl Drop for Nginx {
     fn drop(&mut self) {
         if let Some(mut child) = self.child.take() {
-            drop(super::signal(child.id(), "TERM"));
+            drop(super::signal(child.id(), super::Signal::TERM));
             drop(child.wait());
         }
     }

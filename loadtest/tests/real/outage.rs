@@ -8,6 +8,7 @@ use anyhow::{Context, ensure};
 use picket_load::real::mesh::{Mesh, wait_for};
 use picket_load::real::nginx::{self, Nginx};
 use picket_load::real::receiver::Receiver;
+use picket_load::real::{Signal, signal};
 use picket_wire::api::incidents::{Incident, IncidentExplained};
 use picket_wire::api::instant::Instant;
 use picket_wire::api::sla::Sla;
@@ -127,14 +128,14 @@ impl Outage {
         match self.meanwhile {
             Meanwhile::Nothing => Ok(()),
             Meanwhile::PostgresStops => {
-                picket_load::real::signal(self.mesh.pid("postgres")?, "TERM")?;
+                signal(self.mesh.pid("postgres")?, Signal::TERM)?;
                 self.told_without_postgres().await
             }
             Meanwhile::LeaderDies => {
                 let leader = self.mesh.status().await?.leader.context("somebody leads")?;
-                picket_load::real::signal(self.mesh.pid(&leader.to_string())?, "KILL")
+                signal(self.mesh.pid(&leader.to_string())?, Signal::KILL)
             }
-            Meanwhile::AgentDies => picket_load::real::signal(self.mesh.pid("agent-eu")?, "KILL"),
+            Meanwhile::AgentDies => signal(self.mesh.pid("agent-eu")?, Signal::KILL),
         }
     }
 

@@ -12,6 +12,7 @@ use std::process::{ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
+use rustix::process::{Pid, Signal, kill_process};
 use tokio::process::{Child, ChildStdin, Command};
 
 use crate::print::note;
@@ -20,8 +21,6 @@ use crate::print::note;
 const STOP_WITHIN: Duration = Duration::from_secs(10);
 /// A child that ends sooner than this after its start did not come up: its settings, most likely.
 const UP_AFTER: Duration = Duration::from_secs(2);
-/// The signal's number, the same on every Unix (POSIX, `kill` utility).
-const SIGKILL: i32 = 9;
 
 /// Where the sibling programs are: beside this one.
 pub(super) fn sibling(name: &str) -> anyhow::Result<PathBuf> {
@@ -125,7 +124,7 @@ impl Process {
         let State::Running { child, .. } = &mut self.state else {
             return;
         };
-        signal(pid, "TERM").await;
+        terminate(pid);
         if tokio::time::timeout(STOP_WITHIN, child.wait())
             .await
             .is_err()
@@ -142,7 +141,7 @@ impl Process {
 
 /// Killed from outside, which says nothing about its settings and may happen at any moment.
 fn was_killed(status: ExitStatus) -> bool {
-    status.signal() == Some(SIGKILL)
+    status.signal() == Some(Signal::KILL.as_raw())
 }
 
 fn spawn(program: &Path, args: &[String], log: &Path) -> anyhow::Result<State> {
@@ -168,15 +167,11 @@ fn spawn(program: &Path, args: &[String], log: &Path) -> anyhow::Result<State> {
     })
 }
 
-/// Sends a signal through `kill`: this package calls no foreign functions.
-async fn signal(pid: u32, name: &str) {
-    let sent = Command::new("kill")
-        .args([&format!("-{name}"), &pid.to_string()])
-        .stderr(Stdio::null())
-        .status()
-        .await;
-    if let Err(error) = sent {
-        note(&format!("cannot run `kill`: {error}"));
+/// Asks a process to end in order.
+fn terminate(pid: u32) {
+    let sent = Pid::from_raw(pid.cast_signed()).map(|pid| kill_process(pid, Signal::TERM));
+    if let Some(Err(error)) = sent {
+        note(&format!("process {pid} cannot be asked to end: {error}"));
     }
 }
 

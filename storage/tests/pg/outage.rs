@@ -120,11 +120,8 @@ async fn a_socket_path_that_is_too_long_is_named() {
 async fn a_killed_server_is_noticed_by_its_owner() {
     let dir = ScratchDir::new();
     let mut postgres = PrivatePostgres::start(&dir.0, Fsync::Off).await.unwrap();
-    let pid = postgres.pid().to_string();
-    let killed = std::process::Command::new("kill")
-        .args(["-KILL", &pid])
-        .status();
-    assert!(killed.unwrap().success());
+    let pid = rustix::process::Pid::from_raw(postgres.pid().cast_signed()).unwrap();
+    rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
     let ended = tokio::time::timeout(Duration::from_secs(20), postgres.ended()).await;
     assert!(!ended.unwrap().unwrap().success());
 }

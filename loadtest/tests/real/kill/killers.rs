@@ -97,7 +97,7 @@ impl<'a> Killers<'a> {
     /// Kills a process and waits until its successor was started.
     async fn kill(&self, part: &'static str) -> anyhow::Result<()> {
         let pid = self.mesh.pid(part)?;
-        signal(pid, "KILL")?;
+        signal(pid, Signal::KILL)?;
         wait_for(&format!("another {part}"), BACK_WITHIN, async || {
             Ok(match self.mesh.pid(part) {
                 Ok(next) if next != pid => Ok(()),
