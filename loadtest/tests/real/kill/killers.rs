@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use picket_load::real::mesh::{Mesh, wait_for};
-use picket_load::real::{nginx, signal};
+use picket_load::real::{Signal, nginx, signal};
 use picket_load::sim::rng::Rng;
 use picket_wire::api::status::MeshStatus;
 use picket_wire::id::MemberId;
