@@ -123,7 +123,8 @@ impl Outbox {
             (None, Some(_)) => {
                 self.enqueue(fact.seq, group, MessageEvent::Closed, fact.at, webhooks)
             }
-            (None, None) if group.total == 1 => {
+            // Stated by the entry that opened it, which may have held several incidents at once.
+            (None, None) if group.opened_at == fact.at => {
                 self.gathering.insert(
                     group.id,
                     Gathering {
@@ -365,6 +366,15 @@ mod tests {
             told(&outbox.due(Timestamp(1_100), &HOOKS[..1])),
             [(1, MessageEvent::Closed, 1)]
         );
+    }
+
+    #[test]
+    fn a_group_that_opens_with_several_incidents_at_once_is_told_when_it_opens() {
+        let mut outbox = Outbox::new(FactSeq(0), WAIT);
+        outbox.on_fact(&group(1, 0, 3, 3, false), &HOOKS[..1]);
+        outbox.on_fact(&group(2, 1_000, 9, 9, false), &HOOKS[..1]);
+        let told_now = outbox.due(Timestamp(5_000), &HOOKS[..1]);
+        assert_eq!(told(&told_now), [(1, MessageEvent::Opened, 9)]);
     }
 
     #[test]

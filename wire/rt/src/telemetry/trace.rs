@@ -95,6 +95,10 @@ impl Export {
         let ours = Targets::new().with_target("picket", LevelFilter::INFO);
         tracing_opentelemetry::layer()
             .with_tracer(self.tracer())
+            .with_location(false)
+            .with_threads(false)
+            .with_target(false)
+            .with_tracked_inactivity(false)
             .with_filter(ours)
     }
 
