@@ -17,7 +17,8 @@ use tokio::sync::{mpsc, watch};
 /// Messages that may wait for one agent. One that does not read for so long loses messages, not its
 /// session.
 const WAITING_MAX: usize = 64;
-/// Orders that may wait for one agent: as many as it probes at once in half a second.
+/// Orders that may wait for one agent. One that finds no room is ordered again at the next look,
+/// a tenth of a second later, so this bounds memory and paces a storm, and loses nothing.
 const ORDERS_MAX: usize = 512;
 
 /// A handle on the sessions. Clones share everything.
