@@ -218,8 +218,9 @@ impl Mesh {
         std::fs::create_dir_all(&dir)?;
         let args = planted::arguments(&dir, lasting);
         let args: Vec<&str> = args.iter().map(String::as_str).collect();
-        self.start("farm", "picket-load", &args)?;
         let farm = Farm::at(&dir);
+        farm.forget_plan()?;
+        self.start("farm", "picket-load", &args)?;
         self.wait_for("the demo targets", async || Ok(farm.is_ready()))
             .await?;
         Ok(farm)

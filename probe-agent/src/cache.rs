@@ -5,11 +5,12 @@
 //! Blobs are named by their hash, which is checked whenever one is read.
 
 use std::collections::BTreeSet;
-use std::fs::{self, File};
-use std::io::{self, Write};
+use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 
 use picket_rt::chain;
+use picket_rt::files::{self, PRIVATE};
 use picket_rt::task::TaskSet;
 use picket_wire::assignment::Assigned;
 use picket_wire::blob::decode_blob;
@@ -224,16 +225,8 @@ pub(crate) fn open(blob: BlobHash, bytes: &[u8]) -> Option<Vec<CheckSpec>> {
     }
 }
 
-/// Writes beside `path`, syncs, renames: a reader sees the old bytes or the new.
 fn replace(path: &Path, bytes: &[u8]) -> Result<(), RememberError> {
-    let beside = path.with_extension("new");
-    let write = || {
-        let mut file = File::create(&beside)?;
-        file.write_all(bytes)?;
-        file.sync_all()?;
-        fs::rename(&beside, path)
-    };
-    write().map_err(|source| RememberError {
+    files::replace(path, bytes, PRIVATE).map_err(|source| RememberError {
         path: path.to_owned(),
         source,
     })

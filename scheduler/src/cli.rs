@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 use clap::{Parser, Subcommand};
+use picket_rt::files::{PRIVATE, replace};
 use picket_rt::stop::Stop;
 use picket_rt::{build_info, telemetry};
 use picket_scheduler::config::Config;
@@ -140,7 +141,9 @@ fn postgres(dir: &Path, url_file: &Path, exit_with_parent: bool) -> anyhow::Resu
     runtime.block_on(async move {
         let stop = stop_of_the_process(exit_with_parent)?;
         let mut postgres = PrivatePostgres::start(dir, Fsync::On).await?;
-        std::fs::write(url_file, postgres.url()).with_context(|| url_file.display().to_string())?;
+        // Whoever waits for the file may read it as soon as it is there.
+        replace(url_file, postgres.url().as_bytes(), PRIVATE)
+            .with_context(|| url_file.display().to_string())?;
         let ended = tokio::select! {
             () = stop.requested() => return Ok(postgres.stop().await?),
             ended = postgres.ended() => ended?,

@@ -61,8 +61,8 @@ pub enum StartError {
     /// The blob cache cannot be opened.
     #[error("open the blob cache")]
     Blobs(#[from] OpenBlobsError),
-    /// The connection string of Postgres does not parse.
-    #[error("read the settings of Postgres")]
+    /// The connection string of Postgres does not parse or names no host.
+    #[error("`postgres.url`")]
     Postgres(#[from] PgError),
     /// Consensus cannot start.
     #[error("start consensus")]

@@ -70,7 +70,7 @@ impl Pg {
     /// Takes note of where Postgres is; connects to nothing yet.
     ///
     /// # Errors
-    /// When the connection string does not parse.
+    /// When the connection string does not parse or names no host.
     pub fn connect(settings: &PgSettings) -> Result<Self, PgError> {
         let manager = Manager::from_config(
             config(settings)?,
@@ -123,6 +123,9 @@ impl std::fmt::Debug for Pg {
 
 fn config(settings: &PgSettings) -> Result<Config, PgError> {
     let mut config: Config = settings.url.parse().map_err(PgError::Address)?;
+    if config.get_hosts().is_empty() && config.get_hostaddrs().is_empty() {
+        return Err(PgError::NoHost);
+    }
     // Compiling a plan costs more than any of our statements runs.
     let own = format!(
         "-c statement_timeout={} -c idle_in_transaction_session_timeout=60000 -c jit=off",

@@ -9,6 +9,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use picket_rt::files::{PUBLIC, replace};
 use picket_wire::time::Timestamp;
 use serde::{Deserialize, Serialize};
 
@@ -115,9 +116,7 @@ impl Plan {
     /// # Errors
     /// When the directory cannot be written.
     pub fn write(&self, dir: &Path) -> io::Result<()> {
-        let new = dir.join("plan.json.new");
-        std::fs::write(&new, serde_json::to_vec_pretty(self)?)?;
-        std::fs::rename(new, Self::path(dir))
+        replace(&Self::path(dir), &serde_json::to_vec_pretty(self)?, PUBLIC)
     }
 
     /// Reads the file in `dir`.

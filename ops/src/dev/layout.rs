@@ -4,14 +4,13 @@
 //! data, the ports and the token it had.
 
 use std::fs;
-use std::io::Write;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 use picket_rt::clock::Clock;
-use picket_rt::identity::Authority;
+use picket_rt::files::{PRIVATE, PUBLIC, replace};
+use picket_rt::identity::{Authority, Identity};
 use picket_rt::join_token::hash_secret;
 use picket_wire::id::MemberId;
 use serde::{Deserialize, Serialize};
@@ -77,7 +76,7 @@ impl Layout {
             serde_json::from_slice(&fs::read(&file)?).with_context(|| file.display().to_string())?
         } else {
             let ports = choose_ports(api_port)?;
-            fs::write(&file, serde_json::to_vec_pretty(&ports)?)?;
+            write(&file, &serde_json::to_vec_pretty(&ports)?, PUBLIC)?;
             ports
         };
         let layout = Self { root, ports };
@@ -109,17 +108,17 @@ impl Layout {
     fn make_authority(&self) -> anyhow::Result<()> {
         let ca = self.path("ca");
         let now = Clock::system().now();
-        let authority = if ca.exists() {
-            Authority::load(&ca)?
-        } else {
-            Authority::create(&ca, now)?
+        let authority = match Authority::load(&ca) {
+            Err(error) if error.is_missing() => Authority::create(&ca, now)?,
+            loaded => loaded?,
         };
         for member in MEMBERS {
             let identity = self.path(&format!("{member}/identity"));
-            if !identity.exists() {
-                authority
+            match Identity::load(&identity) {
+                Err(error) if error.is_missing() => authority
                     .issue_member(member, &["127.0.0.1".to_owned()], now)?
-                    .save(&identity)?;
+                    .save(&identity)?,
+                loaded => drop(loaded?),
             }
         }
         Ok(())
@@ -133,8 +132,10 @@ impl Layout {
         let mut bytes = [0_u8; 32];
         getrandom::fill(&mut bytes).map_err(|error| anyhow::anyhow!("no randomness: {error}"))?;
         let secret = format!("pka_{}", hex(&bytes));
-        write_private(&file, &secret)?;
-        write_private(&self.path("admin.sha256"), &hex(&hash_secret(&secret)))
+        let hash = format!("{}\n", hex(&hash_secret(&secret)));
+        // The token last: with it there, both are.
+        write(&self.path("admin.sha256"), hash.as_bytes(), PRIVATE)?;
+        write(&file, format!("{secret}\n").as_bytes(), PRIVATE)
     }
 
     /// Writes the settings of a member and returns their path.
@@ -166,7 +167,7 @@ impl Layout {
         ));
         text.push_str(&telemetry(otlp));
         let path = self.path(&format!("{member}/scheduler.toml"));
-        fs::write(&path, text).with_context(|| path.display().to_string())?;
+        write(&path, text.as_bytes(), PUBLIC)?;
         Ok(path)
     }
 
@@ -202,7 +203,7 @@ impl Layout {
         }
         text.push_str(&telemetry(extra.otlp.as_deref()));
         let path = self.path(&format!("agent-{name}/agent.toml"));
-        fs::write(&path, text).with_context(|| path.display().to_string())?;
+        write(&path, text.as_bytes(), PUBLIC)?;
         Ok(path)
     }
 }
@@ -250,15 +251,8 @@ fn choose_ports(api_port: u16) -> anyhow::Result<Ports> {
     })
 }
 
-fn write_private(path: &Path, text: &str) -> anyhow::Result<()> {
-    let open = fs::File::options()
-        .write(true)
-        .create(true)
-        .truncate(true)
-        .mode(0o600)
-        .open(path);
-    let mut file = open.with_context(|| path.display().to_string())?;
-    writeln!(file, "{text}").with_context(|| path.display().to_string())
+fn write(path: &Path, bytes: &[u8], mode: u32) -> anyhow::Result<()> {
+    replace(path, bytes, mode).with_context(|| path.display().to_string())
 }
 
 fn hex(bytes: &[u8]) -> String {

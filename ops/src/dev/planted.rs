@@ -95,6 +95,17 @@ impl Farm {
         self.dir.join("plan.json")
     }
 
+    /// Forgets the plan of an earlier run, so that only this one's says that it listens.
+    pub(super) fn forget_plan(&self) -> anyhow::Result<()> {
+        let file = self.plan_file();
+        match std::fs::remove_file(&file) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                Err(error).with_context(|| file.display().to_string())
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// Whether it listens.
     pub(super) fn is_ready(&self) -> bool {
         self.plan_file().exists()

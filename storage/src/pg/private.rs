@@ -295,7 +295,7 @@ fn arguments(dir: &Path, fsync: Fsync) -> Vec<String> {
 }
 
 fn prepare(dir: &Path, run_as: Option<&RunAs>) -> Result<(), PrivateError> {
-    for dir in [dir, &data(dir), &sockets(dir)] {
+    for dir in [dir, &sockets(dir)] {
         fs::create_dir_all(dir).map_err(|source| io("create", dir, source))?;
         if let Some(user) = run_as {
             chown(dir, Some(user.uid), Some(user.gid))

@@ -13,6 +13,11 @@ pub enum PgError {
     /// The connection string does not parse.
     #[error("parse the Postgres connection string")]
     Address(#[source] tokio_postgres::Error),
+    /// The connection string leaves open where Postgres is.
+    #[error(
+        "the Postgres connection string names no host; expected `host=…` or `postgresql://host/…`"
+    )]
+    NoHost,
     /// No connection, or none became free in time.
     #[error("get a connection to Postgres")]
     Connect(#[source] Box<PoolError>),
@@ -45,7 +50,7 @@ impl PgError {
     #[must_use]
     pub fn hold(&self) -> Hold {
         match self {
-            Self::Address(_) | Self::Stored { .. } => Hold::Refused,
+            Self::Address(_) | Self::NoHost | Self::Stored { .. } => Hold::Refused,
             Self::Connect(error) => match error.as_ref() {
                 PoolError::Backend(error) => hold_of(error),
                 // Ours are all in use.

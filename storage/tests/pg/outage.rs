@@ -37,7 +37,10 @@ async fn a_server_that_never_was_is_away_and_not_a_reason_to_fail_at_start() {
     let pg = Pg::connect(&PgSettings::new("host=/nonexistent user=picket")).unwrap();
     let error = pg.migrate().await.unwrap_err();
     assert!(error.is_retryable(), "{error:?}");
-    assert!(Pg::connect(&PgSettings::new("host=a nonsense=b")).is_err());
+    for nonsense in ["host=a nonsense=b", "", "user=picket dbname=picket"] {
+        let error = Pg::connect(&PgSettings::new(nonsense)).unwrap_err();
+        assert_eq!(error.hold(), Hold::Refused, "{nonsense:?}");
+    }
 }
 
 #[tokio::test]
@@ -82,6 +85,17 @@ async fn what_a_killed_owner_left_running_is_stopped_and_taken_over() {
         .await
         .unwrap();
     second.stop().await.unwrap();
+}
+
+#[tokio::test]
+async fn what_was_killed_while_it_made_the_database_is_made_anew() {
+    let dir = ScratchDir::new();
+    let half_made = dir.0.join("data.new");
+    std::fs::create_dir_all(&half_made).unwrap();
+    std::fs::write(half_made.join("PG_VERSION"), "15\n").unwrap();
+    let postgres = PrivatePostgres::start(&dir.0, Fsync::Off).await.unwrap();
+    assert!(!half_made.exists());
+    postgres.stop().await.unwrap();
 }
 
 #[tokio::test]

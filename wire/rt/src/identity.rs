@@ -20,6 +20,7 @@ use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use x509_parser::prelude::{FromDer, X509Certificate};
 
+use crate::files::PRIVATE;
 use crate::join_token::RandomError;
 
 pub use agent_key::AgentKey;
@@ -78,6 +79,14 @@ pub enum IdentityError {
     /// A certificate cannot be made.
     #[error(transparent)]
     Sign(#[from] SignError),
+}
+
+impl IdentityError {
+    /// Whether there is no such file: the usual state before the first enrolment.
+    #[must_use]
+    pub fn is_missing(&self) -> bool {
+        matches!(self, Self::File(error) if error.is_missing())
+    }
 }
 
 /// Why a certificate or a request cannot be made or signed.
@@ -151,7 +160,7 @@ impl Identity {
         Ok(files::write(
             &dir.join(IDENTITY_FILE),
             text.concat().as_bytes(),
-            files::PRIVATE,
+            PRIVATE,
         )?)
     }
 

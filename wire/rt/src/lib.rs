@@ -8,6 +8,7 @@
 pub mod build_info;
 mod chain;
 pub mod clock;
+pub mod files;
 pub mod identity;
 pub mod join_token;
 pub mod quic;

@@ -1,6 +1,7 @@
 //! The programs of Postgres, run as the right user.
 
 use std::fs;
+use std::io::ErrorKind;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -9,14 +10,19 @@ use crate::pg::private::binaries::Binaries;
 use crate::pg::private::user::RunAs;
 use crate::pg::private::{PrivateError, data, io};
 
-/// Makes the directory a database.
+/// Makes a database in the directory: under another name, which it loses when it is whole.
 pub(super) fn initdb(
     dir: &Path,
     binaries: &Binaries,
     run_as: Option<&RunAs>,
 ) -> Result<(), PrivateError> {
+    let (data, new) = (data(dir), dir.join("data.new"));
+    match fs::remove_dir_all(&new) {
+        Err(error) if error.kind() != ErrorKind::NotFound => return Err(io("remove", &new, error)),
+        _ => {}
+    }
     let mut command = command(&binaries.initdb(), dir, run_as);
-    command.arg("-D").arg(data(dir)).args([
+    command.arg("-D").arg(&new).args([
         "--username=picket",
         "--encoding=UTF8",
         "--no-locale",
@@ -25,7 +31,8 @@ pub(super) fn initdb(
         "--auth-host=reject",
         "--no-sync",
     ]);
-    run("initdb", command)
+    run("initdb", command)?;
+    fs::rename(&new, &data).map_err(|source| io("rename into", &data, source))
 }
 
 /// Sends a signal to the server of this id.

@@ -22,6 +22,7 @@ use super::{
     AGENT_LIFETIME, BACKDATED, CA_LIFETIME, FileError, Identity, IdentityError, MEMBER_LIFETIME,
     SignError, files, key_pair, parsed, private_key,
 };
+use crate::files::{PRIVATE, PUBLIC};
 use crate::join_token::{RandomError, hex};
 
 /// The authority's certificate: public, copied to wherever it is needed.
@@ -50,11 +51,11 @@ impl Authority {
         let certificate = params.self_signed(&key).map_err(SignError::from)?;
         // The key first: a certificate without its key would look like an authority and sign nothing.
         let text = files::pem("PRIVATE KEY", key.serialized_der());
-        files::write(&dir.join(KEY_FILE), text.as_bytes(), files::PRIVATE)?;
+        files::write(&dir.join(KEY_FILE), text.as_bytes(), PRIVATE)?;
         files::write(
             &path,
             files::pem("CERTIFICATE", certificate.der()).as_bytes(),
-            files::PUBLIC,
+            PUBLIC,
         )?;
         Ok(Self {
             certificate: certificate.into(),

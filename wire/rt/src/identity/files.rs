@@ -1,17 +1,14 @@
-//! Files that hold keys: private to their owner, replaced as a whole or not at all.
+//! Files that hold keys and certificates: bounded, and keys private to their owner.
 
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, Read, Write};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::fs::File;
+use std::io::{self, Read};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 
-/// Read and written by the owner alone.
-pub(super) const PRIVATE: u32 = 0o600;
-/// Read by everybody: a certificate is no secret.
-pub(super) const PUBLIC: u32 = 0o644;
+use crate::files::replace;
 
 /// Largest key or certificate file: a key and two certificates have some 2 KB.
 const FILE_MAX_BYTES: u64 = 64 * 1024;
@@ -50,40 +47,13 @@ pub enum FileError {
 }
 
 impl FileError {
-    /// Whether there is no such file: the usual state before the first enrolment.
-    #[must_use]
-    pub fn is_missing(&self) -> bool {
+    pub(super) fn is_missing(&self) -> bool {
         matches!(self, Self::Io { source, .. } if source.kind() == io::ErrorKind::NotFound)
     }
 }
 
-/// Writes beside `path`, makes it durable, then renames: a reader sees the old bytes or the new.
 pub(super) fn write(path: &Path, bytes: &[u8], mode: u32) -> Result<(), FileError> {
-    let dir = path.parent().unwrap_or_else(|| Path::new("."));
-    let beside = path.with_extension("new");
-    at("make", dir, fs::create_dir_all(dir))?;
-    at("write", &beside, write_durably(&beside, bytes, mode))?;
-    at("replace", path, fs::rename(&beside, path))?;
-    at(
-        "make durable",
-        dir,
-        File::open(dir).and_then(|dir| dir.sync_all()),
-    )
-}
-
-fn write_durably(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
-    match fs::remove_file(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-        _ => {}
-    }
-    // `create_new` with the mode: the bytes are never in a file with wider access, or through a link.
-    let mut file = OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .mode(mode)
-        .open(path)?;
-    file.write_all(bytes)?;
-    file.sync_all()
+    at("write", path, replace(path, bytes, mode))
 }
 
 /// Reads a file that nobody but its owner may reach.
