@@ -14,14 +14,14 @@ use picket_rt::stop::Stop;
 use picket_rt::telemetry::PastSpan;
 use picket_scheduler_core::command::expire_orders::EXPIRED_MAX;
 use picket_scheduler_core::command::{Command, ExpireOrders, Expired, PointCatalogue, Pointed};
-use picket_scheduler_core::confirm::{Driver, Effect, Vantage};
+use picket_scheduler_core::confirm::{self, Driver, Effect, Heard, Vantage};
 use picket_scheduler_core::state::{Pointer, State};
 use picket_wire::blob::ShardCatalogue;
 use picket_wire::check::CheckSpec;
 use picket_wire::control::ProbeOrder;
 use picket_wire::evidence::TraceContext;
 use picket_wire::id::{AgentId, CheckId, GroupId, OrderId, ShardId};
-use picket_wire::time::{Span, Timestamp};
+use picket_wire::time::Timestamp;
 
 use crate::context::Context;
 use crate::telemetry;
@@ -33,9 +33,6 @@ const EVERY: Duration = Duration::from_millis(100);
 /// Changes that come together are looked at together: nothing beside the time of a probe, and a
 /// bound on the looks during a storm.
 const SETTLE: Duration = Duration::from_millis(10);
-
-/// A connected agent says something to its leader every second; one that has been silent for so long is dead or cut off, whatever its lease says, and is not waited for.
-const SILENT_MAX: Span = Span::from_secs(3);
 
 /// How long one look may wait for blobs that are not here: a round trip to another member. What is
 /// still missing then is asked for at the next look, and the other orders are not held up.
@@ -76,7 +73,7 @@ pub(crate) async fn run(context: Arc<Context>, stop: Stop) {
     }
 }
 
-/// Agents that can be asked now: connected here and heard, with a lease, admitted, not drained.
+/// Agents that can be asked now.
 fn vantages(context: &Context, now: Timestamp) -> Vec<Vantage> {
     let connected = context.sessions.connected();
     let live = context
@@ -84,23 +81,14 @@ fn vantages(context: &Context, now: Timestamp) -> Vec<Vantage> {
         .alive(now)
         .map(|alive| alive.live)
         .unwrap_or_default();
-    context.replica.read(|state| {
-        let vantage = |seen: &crate::gateway::sessions::Connected| {
-            let agent = state.agents.get(&seen.agent)?;
-            let serves = live.contains(&seen.agent)
-                && now.since(seen.heard) <= SILENT_MAX
-                && !agent.is_revoked()
-                && !agent.is_drained();
-            serves.then(|| Vantage {
-                agent: seen.agent,
-                region: agent.region.clone(),
-                zone: agent.zone.clone(),
-                network: agent.network.clone(),
-                healthy: seen.healthy,
-            })
-        };
-        connected.iter().filter_map(vantage).collect()
-    })
+    let connected = connected.into_iter().map(|seen| Heard {
+        agent: seen.agent,
+        at: seen.heard,
+        healthy: seen.healthy,
+    });
+    context
+        .replica
+        .read(|state| confirm::vantages(state, &live, connected, now))
 }
 
 async fn perform(context: &Context, effects: Vec<Effect>, driver: &mut Driver) {
@@ -198,15 +186,7 @@ async fn retire(context: &Context, question: Question) {
         check,
         ..
     } = question;
-    let pointed = Pointed {
-        group,
-        shard,
-        version: pointer.version,
-        blob: pointer.blob,
-        checks: pointer.checks,
-        gone: vec![check],
-    };
-    let pointers = vec![pointed];
+    let pointers = vec![Pointed::again(group, shard, pointer, vec![check])];
     let command = Command::PointCatalogue(PointCatalogue { pointers });
     if let Err(error) = context.replica.propose(command).await {
         tracing::debug!(%check, %error, "a check that was removed is still open");

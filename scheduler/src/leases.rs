@@ -53,17 +53,7 @@ impl LeaderView {
         connected: &BTreeSet<AgentId>,
         now: Timestamp,
     ) {
-        let ttl = state
-            .settings
-            .as_ref()
-            .map(|settings| settings.lease_ttl)
-            .unwrap_or_default();
-        let counts = |agent| connected.contains(agent) || state.slots_of(*agent).next().is_some();
-        let agents = state
-            .agents
-            .iter()
-            .filter(|(id, agent)| counts(id) && !agent.is_revoked());
-        let book = LeaseBook::new_leader(ttl, now, agents.map(|(&id, agent)| (id, &agent.region)));
+        let book = LeaseBook::new_leader(state, |agent| connected.contains(&agent), now);
         *self.fleet() = Some(Fleet {
             book,
             frozen: BTreeSet::new(),

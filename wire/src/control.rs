@@ -126,7 +126,7 @@ pub struct Welcome {
 }
 
 /// What the machine believes of some slots.
-#[derive(Debug, Clone, PartialEq, Eq, Archive, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Archive, Serialize, Deserialize)]
 pub struct Beliefs {
     /// The slots this speaks of, completely.
     pub slots: Vec<ShardSlot>,

@@ -1,5 +1,6 @@
 //! What a member does with what agents send, and what it tells them of its own place.
 
+use picket_scheduler_core::admission::admitted;
 use picket_scheduler_core::command::{Command, IngestEvidence};
 use picket_scheduler_core::reply::{Ingested, Reply};
 use picket_wire::control::{FromAgent, Hello, Refusal, ToAgent, Welcome};
@@ -64,6 +65,7 @@ impl Member {
             conn,
             incarnation,
             healthy: true,
+            heard_at: self.clock(env),
             acks: (Seq(0), Seq(0)),
         };
         self.sessions.insert(conn.agent, session);
@@ -74,18 +76,7 @@ impl Member {
     }
 
     fn judge(&self, agent: AgentId, theirs: Incarnation) -> Result<(), Refusal> {
-        let known = self
-            .machine
-            .state()
-            .agents
-            .get(&agent)
-            .filter(|agent| !agent.is_revoked());
-        let current = known.ok_or(Refusal::NotAdmitted(agent))?.incarnation;
-        if current == theirs {
-            Ok(())
-        } else {
-            Err(Refusal::OldIncarnation { theirs, current })
-        }
+        admitted(self.machine.state(), agent, theirs).map(|_| ())
     }
 
     fn refuse(&mut self, env: &mut Env, agent: AgentId, refusal: Refusal) {
@@ -111,10 +102,11 @@ impl Member {
         let agent = conn.agent;
         match message {
             FromAgent::Renew(renew) => {
+                let now = self.clock(env);
                 if let Some(session) = self.sessions.get_mut(&agent) {
                     session.healthy = renew.healthy;
+                    session.heard_at = now;
                 }
-                let now = self.clock(env);
                 let granted = self
                     .term
                     .as_mut()

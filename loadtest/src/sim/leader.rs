@@ -5,17 +5,16 @@
 //! cannot rebuild, and ends with the first sign that somebody else leads. The pace is one look
 //! every tenth of a second; what the process does at once, this does within that.
 
-mod digests;
-
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use picket_scheduler_core::command::{
     AdvanceCursor, AssignShards, Command, ExpireOrders, PointCatalogue, Pointed,
 };
-use picket_scheduler_core::confirm::{Driver, Effect, Vantage};
+use picket_scheduler_core::confirm::{Driver, Effect, Heard, vantages};
+use picket_scheduler_core::digest::{Digests, ROUND};
 use picket_scheduler_core::lease::LeaseBook;
 use picket_scheduler_core::placement::{Problem, plan};
-use picket_scheduler_core::state::{Consumer, Pointer};
+use picket_scheduler_core::state::Consumer;
 use picket_wire::control::{ProbeOrder, ToAgent};
 use picket_wire::evidence::EvidenceBatch;
 use picket_wire::id::{AgentId, FactSeq, OrderId};
@@ -25,7 +24,6 @@ use crate::sim::coverage::Met;
 use crate::sim::env::Env;
 use crate::sim::event::{Event, MemberEvent, Outcome};
 use crate::sim::history::Rollups;
-use crate::sim::leader::digests::Told;
 use crate::sim::member::{Member, Waiter};
 use crate::sim::postgres::Work;
 use crate::sim::trace::Note;
@@ -34,8 +32,6 @@ use crate::sim::trace::Note;
 const EVERY: Span = Span(100);
 /// How often placement is planned when nothing seems to have changed.
 const PLAN_EVERY: Span = Span::from_secs(1);
-/// How often every agent is told everything.
-const ROUND: Span = Span::from_secs(5);
 /// How often delivery has passed what it was told.
 const DELIVER_EVERY: Span = Span::from_secs(3);
 /// Whoever proposed something asks again after this long without an answer.
@@ -51,7 +47,7 @@ pub(crate) struct Term {
     pub(crate) number: u64,
     pub(crate) book: LeaseBook,
     driver: Driver,
-    told: BTreeMap<AgentId, Told>,
+    digests: Digests,
     /// Evidence that waits for the next entry.
     pub(crate) evidence: Vec<EvidenceBatch>,
     pub(crate) rollups: Rollups,
@@ -59,7 +55,6 @@ pub(crate) struct Term {
     pub(crate) expiring: bool,
     /// What placement was planned for, and when it is planned again.
     planned: (u64, Timestamp),
-    told_for: u64,
     round_at: Timestamp,
     deliver_at: Timestamp,
     projecting: bool,
@@ -72,30 +67,18 @@ impl Member {
         let number = self.raft.term();
         let now = self.clock(env);
         let state = self.machine.state();
-        let ttl = state
-            .settings
-            .as_ref()
-            .map(|settings| settings.lease_ttl)
-            .unwrap_or_default();
-        let counts = |agent: &AgentId| {
-            self.sessions.contains_key(agent) || state.slots_of(*agent).next().is_some()
-        };
-        let agents = state
-            .agents
-            .iter()
-            .filter(|(id, agent)| counts(id) && !agent.is_revoked());
-        let book = LeaseBook::new_leader(ttl, now, agents.map(|(&id, agent)| (id, &agent.region)));
+        let connected = |agent| self.sessions.contains_key(&agent);
+        let book = LeaseBook::new_leader(state, connected, now);
         self.term = Some(Box::new(Term {
             number,
             book,
             driver: Driver::new(now),
-            told: BTreeMap::new(),
+            digests: Digests::default(),
             evidence: Vec::new(),
             rollups: Rollups::default(),
             planning: false,
             expiring: false,
             planned: (0, env.now),
-            told_for: 0,
             round_at: env.now + ROUND,
             deliver_at: env.now + DELIVER_EVERY,
             projecting: false,
@@ -162,11 +145,20 @@ impl Member {
 
     fn confirm(&mut self, env: &mut Env, term: &mut Term) {
         let now = self.clock(env);
-        let vantages = self.vantages(term, now);
-        let effects = term.driver.step(now, self.machine.state(), &vantages);
-        for effect in effects {
+        let state = self.machine.state();
+        let connected = self.sessions.iter().map(|(&agent, session)| Heard {
+            agent,
+            at: session.heard_at,
+            healthy: session.healthy,
+        });
+        let vantages = vantages(state, &term.book.live(now), connected, now);
+        for effect in term.driver.step(now, state, &vantages) {
             match effect {
-                Effect::Ask { order, agents } => self.ask(env, order, &agents),
+                Effect::Ask { order, agents } => {
+                    for agent in self.ask(env, order, agents) {
+                        term.driver.unreached(order, agent);
+                    }
+                }
                 Effect::Expire(_) if term.expiring => {}
                 Effect::Expire(orders) => {
                     env.coverage
@@ -182,71 +174,56 @@ impl Member {
         }
     }
 
-    /// Agents that can be asked now: connected here, with a lease, admitted, not drained.
-    fn vantages(&self, term: &Term, now: Timestamp) -> Vec<Vantage> {
-        let live = term.book.live(now);
-        let state = self.machine.state();
-        let vantage = |(&agent, session): (&AgentId, &crate::sim::member::Session)| {
-            let known = state.agents.get(&agent)?;
-            let serves = live.contains(&agent) && !known.is_revoked() && !known.is_drained();
-            serves.then(|| Vantage {
-                agent,
-                region: known.region.clone(),
-                zone: known.zone.clone(),
-                network: known.network.clone(),
-                healthy: session.healthy,
-            })
-        };
-        self.sessions.iter().filter_map(vantage).collect()
-    }
-
-    fn ask(&mut self, env: &mut Env, id: OrderId, agents: &[AgentId]) {
+    /// Asks agents; returns those who were not reached.
+    fn ask(&mut self, env: &mut Env, id: OrderId, mut agents: Vec<AgentId>) -> Vec<AgentId> {
         let state = self.machine.state();
         let Some(order) = state.orders.get(&id) else {
-            return;
+            return Vec::new();
         };
-        let Some(&pointer) = state.catalogue.get(&(order.group, order.shard)) else {
-            return;
+        let (group, shard, check) = (order.group, order.shard, order.check.check);
+        let Some(&pointer) = state.catalogue.get(&(group, shard)) else {
+            return Vec::new();
         };
         let Some(checks) = env.blobs.get(&pointer.blob) else {
-            return;
+            return agents;
         };
-        let Some(check) = checks
-            .iter()
-            .find(|spec| spec.id == order.check.check)
-            .cloned()
-        else {
-            let (group, shard, gone) = (order.group, order.shard, vec![order.check.check]);
-            let Pointer {
-                version,
-                blob,
-                checks,
-            } = pointer;
-            let pointers = vec![Pointed {
-                group,
-                shard,
-                version,
-                blob,
-                checks,
-                gone,
-            }];
+        let Some(check) = checks.iter().find(|spec| spec.id == check).cloned() else {
             env.met(Met::OrphanClosed);
-            self.propose(
-                env,
-                Command::PointCatalogue(PointCatalogue { pointers }),
-                Waiter::Nobody,
-            );
-            return;
+            let pointers = vec![Pointed::again(group, shard, pointer, vec![check])];
+            let command = Command::PointCatalogue(PointCatalogue { pointers });
+            self.propose(env, command, Waiter::Nobody);
+            return Vec::new();
         };
         let within = order.deadline.since(self.clock(env));
-        for &agent in agents {
+        agents.retain(|&agent| {
             let order = ProbeOrder {
                 order: id,
                 check: check.clone(),
                 within,
                 trace: None,
             };
-            self.say(env, agent, ToAgent::Probe(order));
+            !self.say(env, agent, ToAgent::Probe(order))
+        });
+        agents
+    }
+
+    /// Tells everybody what is news to them, or in a round everything.
+    fn tell(&self, env: &mut Env, term: &mut Term) {
+        let round = env.now >= term.round_at;
+        if round {
+            term.round_at = env.now + ROUND;
+        }
+        let digests = &mut term.digests;
+        digests.retain(|agent| self.sessions.contains_key(&agent));
+        for (&agent, session) in &self.sessions {
+            let news = digests.news(self.machine.state(), agent, session.conn.number, round);
+            let Some((messages, sent)) = news else {
+                continue;
+            };
+            let mut messages = messages.into_iter();
+            if messages.all(|message| self.say(env, agent, message)) {
+                digests.sent(sent);
+            }
         }
     }
 

@@ -42,6 +42,8 @@ pub(crate) struct Session {
     pub(crate) conn: Conn,
     pub(crate) incarnation: Incarnation,
     pub(crate) healthy: bool,
+    /// When it last renewed, by the member's clock.
+    pub(crate) heard_at: Timestamp,
     /// What was acknowledged: evidence, rollups.
     pub(crate) acks: (Seq, Seq),
 }

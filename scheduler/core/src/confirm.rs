@@ -13,7 +13,7 @@ use picket_wire::time::{Span, Timestamp};
 
 use crate::command::Expired;
 use crate::command::expire_orders::EXPIRED_MAX;
-use crate::state::{Ballot, Order, State};
+use crate::state::{Ballot, Order, Standing, State};
 
 /// Orders looked at in one step besides those that are over. At ten steps a second this asks
 /// eighty thousand vantages a second, more than a fleet should be made to probe out of turn.
@@ -24,6 +24,10 @@ const FOUND_WITHIN: Span = Span::from_secs(2);
 /// For so long an order waits for a vantage that is not there: a lost connection is back within
 /// this, and a dead agent does not hold up a verdict for longer.
 const BACK_WITHIN: Span = Span(500);
+
+/// An agent says something to its leader every second; one that has been silent for so long is dead
+/// or cut off, whatever its lease says, and is not waited for.
+const SILENT_MAX: Span = Span::from_secs(3);
 
 /// Before every order.
 const START: (Timestamp, OrderId) = (Timestamp::MIN, OrderId(0));
@@ -41,6 +45,41 @@ pub struct Vantage {
     pub network: Name,
     /// Whether its own reference checks are ok.
     pub healthy: bool,
+}
+
+/// A connected agent, as its leader hears it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Heard {
+    /// The agent.
+    pub agent: AgentId,
+    /// When it last said anything.
+    pub at: Timestamp,
+    /// Whether its own reference checks are ok, by its own word.
+    pub healthy: bool,
+}
+
+/// The connected agents that can be asked at `now`: heard lately, with a lease that is `live`,
+/// admitted, and not drained.
+pub fn vantages(
+    state: &State,
+    live: &BTreeSet<AgentId>,
+    connected: impl IntoIterator<Item = Heard>,
+    now: Timestamp,
+) -> Vec<Vantage> {
+    let vantage = |heard: Heard| {
+        let agent = state.agents.get(&heard.agent)?;
+        let serves = live.contains(&heard.agent)
+            && now.since(heard.at) <= SILENT_MAX
+            && agent.standing == Standing::Serving;
+        serves.then(|| Vantage {
+            agent: heard.agent,
+            region: agent.region.clone(),
+            zone: agent.zone.clone(),
+            network: agent.network.clone(),
+            healthy: heard.healthy,
+        })
+    };
+    connected.into_iter().filter_map(vantage).collect()
 }
 
 /// What is to be done.
@@ -252,7 +291,7 @@ mod tests {
     use picket_wire::reason::Reason;
 
     use super::*;
-    use crate::command::{Command, ExpireOrders};
+    use crate::command::{Command, DrainAgent, ExpireOrders};
     use crate::testing::{World, check, slot_of};
 
     const FLEET: [(&str, &str); 5] = [
@@ -294,6 +333,28 @@ mod tests {
             Effect::Expire(_) => Vec::new(),
         });
         agents.map(|agent| agent.0).collect()
+    }
+
+    #[test]
+    fn who_is_silent_drained_or_without_a_lease_is_not_asked() {
+        let mut world = World::with_agents(&FLEET);
+        let (agent, drain) = (AgentId(2), true);
+        world.apply(Command::DrainAgent(DrainAgent { agent, drain }));
+        let heard = |agent, at| Heard {
+            agent: AgentId(agent),
+            at: Timestamp(at),
+            healthy: true,
+        };
+        let live = [1, 2, 3, 9].map(AgentId).into();
+        let connected = [
+            heard(1, 7_000),
+            heard(2, 10_000),
+            heard(3, 6_999),
+            heard(4, 10_000),
+            heard(9, 10_000),
+        ];
+        let found = super::vantages(world.state(), &live, connected, Timestamp(10_000));
+        assert_eq!(found, vantages(&world, &[1]));
     }
 
     #[test]

@@ -14,6 +14,8 @@ use picket_wire::id::AgentId;
 use picket_wire::name::Name;
 use picket_wire::time::{Span, Timestamp};
 
+use crate::state::State;
+
 /// Within this time, losses count as one event: three lease lengths, so that agents lost together
 /// are seen together whenever they renewed last.
 const STORM_WINDOW: Span = Span::from_secs(30);
@@ -43,8 +45,20 @@ struct Lease {
 }
 
 impl LeaseBook {
-    /// The book of a leader that has just been elected: everybody has one full lease of `ttl`.
-    pub fn new_leader<'a>(
+    /// The book of a leader that has just been elected: everybody who owns a slot or is
+    /// `connected` has one full lease, because the leader cannot know who is gone.
+    #[must_use]
+    pub fn new_leader(state: &State, connected: impl Fn(AgentId) -> bool, now: Timestamp) -> Self {
+        let settings = state.settings.as_ref();
+        let ttl = settings.map(|settings| settings.lease_ttl);
+        let counts = |id| connected(id) || state.slots_of(id).next().is_some();
+        let agents = state.agents.iter();
+        let agents = agents.filter(|(id, agent)| !agent.is_revoked() && counts(**id));
+        let agents = agents.map(|(&id, agent)| (id, &agent.region));
+        Self::granting(ttl.unwrap_or_default(), now, agents)
+    }
+
+    fn granting<'a>(
         ttl: Span,
         now: Timestamp,
         agents: impl IntoIterator<Item = (AgentId, &'a Name)>,
@@ -186,7 +200,7 @@ mod tests {
 
     fn book(agents: u32) -> LeaseBook {
         let eu = name("eu");
-        LeaseBook::new_leader(TTL, Timestamp(0), (1..=agents).map(|n| (AgentId(n), &eu)))
+        LeaseBook::granting(TTL, Timestamp(0), (1..=agents).map(|n| (AgentId(n), &eu)))
     }
 
     fn renewal(sent_at: i64) -> Renew {

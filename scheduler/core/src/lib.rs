@@ -7,8 +7,8 @@
 //! and in every build that speaks the same snapshot format.
 //!
 //! Replicated: [`machine`] with [`state`], [`command`], [`verdict`], [`incident`], [`cause`].
-//! Leader memory: [`lease`], [`confirm`], [`placement`]. Questions: [`coverage`], [`sla`],
-//! [`maintenance`], [`rollup`], [`invariant`].
+//! Leader memory: [`lease`], [`confirm`], [`placement`], [`digest`]. Questions: [`admission`],
+//! [`coverage`], [`sla`], [`maintenance`], [`rollup`], [`invariant`].
 
 #![warn(
     clippy::iter_over_hash_type,
@@ -16,10 +16,12 @@
     clippy::wildcard_enum_match_arm
 )]
 
+pub mod admission;
 pub mod cause;
 pub mod command;
 pub mod confirm;
 pub mod coverage;
+pub mod digest;
 pub mod incident;
 pub mod interval_set;
 pub mod invariant;

@@ -9,6 +9,7 @@ use std::time::Duration;
 use picket_rt::quic::quinn::{RecvStream, SendStream};
 use picket_rt::quic::{self, CloseCode, Link, MessageReader};
 use picket_rt::stop::Stop;
+use picket_scheduler_core::admission::admitted;
 use picket_wire::codec::{decode, encode};
 use picket_wire::control::{FromAgent, Hello, Refusal, Renew, Schedule, ToAgent, Welcome};
 use picket_wire::envelope::{Head, SCHEMA_MAX, SCHEMA_MIN};
@@ -98,15 +99,11 @@ impl Session<'_> {
     pub(super) fn check_admission(&self) -> Result<(), Refusal> {
         let hello = &self.hello;
         self.gateway.context.replica.read(|state| {
-            let known = state.agents.get(&hello.agent).filter(|agent| {
-                !agent.is_revoked() && Some(agent.fingerprint) == self.link.key_fingerprint
-            });
-            let agent = known.ok_or(Refusal::NotAdmitted(hello.agent))?;
-            if agent.incarnation == hello.incarnation {
+            let agent = admitted(state, hello.agent, hello.incarnation)?;
+            if Some(agent.fingerprint) == self.link.key_fingerprint {
                 Ok(())
             } else {
-                let (theirs, current) = (hello.incarnation, agent.incarnation);
-                Err(Refusal::OldIncarnation { theirs, current })
+                Err(Refusal::NotAdmitted(hello.agent))
             }
         })
     }

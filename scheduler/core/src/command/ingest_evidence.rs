@@ -11,6 +11,7 @@ use picket_wire::id::{AgentId, Epoch, Seq, ShardSlot};
 use picket_wire::limits::EVIDENCE_BATCH_MAX;
 use rkyv::{Archive, Deserialize, Serialize};
 
+use crate::admission::admitted;
 use crate::machine::Fold;
 use crate::reply::{Ingested, Reject, Reply};
 use crate::state::Agent;
@@ -67,22 +68,10 @@ fn place(fold: &Fold<'_>, batch: &EvidenceBatch) -> Result<Place, (Seq, Refusal)
     let refuse = |agent: Option<&Agent>, refusal| {
         Err((agent.map_or(Seq(0), |agent| agent.watermark), refusal))
     };
-    let Some(agent) = fold
-        .state
-        .agents
-        .get(&batch.agent)
-        .filter(|agent| !agent.is_revoked())
-    else {
-        return refuse(None, Refusal::NotAdmitted(batch.agent));
+    let agent = match admitted(fold.state, batch.agent, batch.incarnation) {
+        Ok(agent) => agent,
+        Err(refusal) => return refuse(fold.state.agents.get(&batch.agent), refusal),
     };
-    if batch.incarnation < agent.incarnation {
-        let (theirs, current) = (batch.incarnation, agent.incarnation);
-        return refuse(Some(agent), Refusal::OldIncarnation { theirs, current });
-    }
-    if batch.incarnation > agent.incarnation {
-        let text = format!("incarnation {} was never admitted", batch.incarnation);
-        return refuse(Some(agent), Refusal::Malformed(text));
-    }
     if batch.records.len() > EVIDENCE_BATCH_MAX {
         let text = format!(
             "{} records, at most {EVIDENCE_BATCH_MAX}",

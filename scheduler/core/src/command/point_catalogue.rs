@@ -35,6 +35,26 @@ pub struct Pointed {
     pub gone: Vec<CheckId>,
 }
 
+impl Pointed {
+    /// The catalogue that the shard has, again: `gone` was opened after the change that removed it.
+    #[must_use]
+    pub fn again(group: GroupId, shard: ShardId, pointer: Pointer, gone: Vec<CheckId>) -> Self {
+        let Pointer {
+            version,
+            blob,
+            checks,
+        } = pointer;
+        Self {
+            group,
+            shard,
+            version,
+            blob,
+            checks,
+            gone,
+        }
+    }
+}
+
 impl PointCatalogue {
     pub(crate) fn apply(&self, fold: &mut Fold<'_>) -> Result<Reply, Reject> {
         if self.pointers.len() > POINTERS_MAX {
