@@ -103,6 +103,12 @@ fn story(endpoint: &EndpointRow) -> Vec<Fact> {
         total: 1,
         closed_at,
     };
+    let step = |from, to, at| {
+        FactBody::Transition(Transition {
+            incident: Some(IncidentId(1)),
+            ..transition(check, from, to, at)
+        })
+    };
     numbered([
         FactBody::Agent(AgentFact {
             agent: AgentId(4),
@@ -123,12 +129,12 @@ fn story(endpoint: &EndpointRow) -> Vec<Fact> {
                 epoch: Epoch(1),
             },
         )),
-        FactBody::Transition(transition(check, State::Up, State::SeemsDown, 50)),
+        step(State::Up, State::SeemsDown, 50),
         FactBody::Testimony(testimony(1, endpoint, Role::Voter { order: OrderId(8) })),
-        FactBody::Transition(transition(check, State::SeemsDown, State::Down, 50)),
+        step(State::SeemsDown, State::Down, 50),
         FactBody::Incident(confirmed),
         FactBody::Group(group(1, None)),
-        FactBody::Transition(transition(check, State::Down, State::Up, 90)),
+        step(State::Down, State::Up, 90),
         FactBody::Incident(closed),
         FactBody::Group(group(0, Some(Timestamp(90)))),
     ])
@@ -345,6 +351,19 @@ async fn an_incident_reads_back_with_every_word_that_was_said() {
         .collect();
     assert_eq!(lines, [("assigned", "initial"), ("agent", "admitted")]);
     assert_eq!(audit[0].slot.unwrap().1, Epoch(1));
+}
+
+#[tokio::test]
+async fn an_endpoint_names_its_incident_for_as_long_as_it_is_open() {
+    let server = Server::start().await;
+    let endpoint = server.with_endpoints(1, 1).await.remove(0);
+    let facts = story(&endpoint);
+    let reads = server.reads();
+    for (upto, open) in [(9, Some(IncidentId(1))), (facts.len(), None)] {
+        projector(&server).apply(&facts[..upto]).await.unwrap();
+        let (row, _) = reads.endpoint(endpoint.id).await.unwrap().unwrap();
+        assert_eq!(row.incident, open, "after {upto} facts");
+    }
 }
 
 /// The slow way to say what a filter says.

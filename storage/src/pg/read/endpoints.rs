@@ -75,10 +75,14 @@ pub(super) const EFFECTIVE_STATE: &str = "CASE WHEN e.paused THEN 6::smallint \
 pub(super) const WITH_STATE: &str = "LEFT JOIN endpoint_state t ON t.endpoint = e.id AND t.shard = e.shard \
     LEFT JOIN shard_observed o ON o.group_id = e.group_id AND o.shard = e.shard";
 
+/// The incident of the last transition, while it is open.
+const OPEN_INCIDENT: &str = "(SELECT i.id FROM incidents i \
+    WHERE i.id = t.incident AND i.shard = t.shard AND i.ended_at IS NULL)";
+
 fn select() -> String {
     format!(
         "SELECT e.id, e.group_id, e.shard, e.site, s.name, e.url, e.labels, e.created, \
-            {EFFECTIVE_STATE}, t.since, t.reason, t.incident, o.until, \
+            {EFFECTIVE_STATE}, t.since, t.reason, {OPEN_INCIDENT}, o.until, \
             c.id, c.kind, c.cadence_s, c.timeout_ms \
          FROM endpoints e JOIN sites s ON s.id = e.site {WITH_STATE} \
          CROSS JOIN LATERAL (SELECT id, kind, cadence_s, timeout_ms FROM checks \
