@@ -19,7 +19,8 @@ pub const PUBLIC: u32 = 0o644;
 /// extensions must not be replaced at the same time.
 ///
 /// # Errors
-/// When the directory cannot be made or written; what stood at `path` is untouched then.
+/// When the directory cannot be made or written: what stood at `path` is untouched then, unless it
+/// was the last step that failed, after which a power cut may bring it back.
 pub fn replace(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
     let dir = match path.parent() {
         Some(dir) if dir != Path::new("") => dir,

@@ -67,12 +67,12 @@ pub struct EndpointRow {
 }
 
 /// The effective state; the one place where it is decided.
-pub(super) const EFFECTIVE_STATE: &str = "CASE WHEN e.paused THEN 6::smallint \
+const EFFECTIVE_STATE: &str = "CASE WHEN e.paused THEN 6::smallint \
     WHEN t.state IS NOT NULL THEN t.state \
     WHEN o.until > e.watched_from THEN 1::smallint ELSE 8::smallint END";
 
 /// What [`EFFECTIVE_STATE`] is computed from.
-pub(super) const WITH_STATE: &str = "LEFT JOIN endpoint_state t ON t.endpoint = e.id AND t.shard = e.shard \
+const WITH_STATE: &str = "LEFT JOIN endpoint_state t ON t.endpoint = e.id AND t.shard = e.shard \
     LEFT JOIN shard_observed o ON o.group_id = e.group_id AND o.shard = e.shard";
 
 /// The incident of the last transition, while it is open.

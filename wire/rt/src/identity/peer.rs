@@ -151,7 +151,7 @@ mod tests {
             "picket://agent/7/",
             "picket://agent/4294967296",
             "picket://AGENT/7",
-            "picket://root/1",
+            "picket://robot/1",
             "https://member/1",
         ] {
             assert_eq!(parse(uri), None, "{uri}");
